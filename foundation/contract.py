@@ -1,0 +1,223 @@
+"""The contract model: one `contracts/<feed>.odcs.yaml`, Open Data Contract Standard v3, is the only declaration of a feed.
+
+Belongs here: reading a contract into typed facts, and refusing what the platform could not honour. Does not belong here:
+what is made of it (tables in spark_assets, assets and sensors in orchestrator).
+
+What the standard lacks stands in `customProperties`: `load`, `due`, `available`, `starts`, `ends`, `refs`,
+`max_quarantined`. A property with `transformLogic` is derived: it is not in the vendor's file, the feed's
+`transform(df, refs)` makes it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from open_data_contract_standard.model import OpenDataContractStandard, SchemaProperty
+from pydantic import ValidationError
+
+from foundation.errors import AssayError
+from foundation.settings import PROJECT
+
+CONTRACTS = PROJECT / "contracts"
+SUFFIX = ".odcs.yaml"
+# Spark's name for each physical type that a contract may use. Decimal carries its own (precision, scale).
+TYPES = ("string", "int", "bigint", "double", "boolean", "date", "timestamp")
+DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
+MOMENT = re.compile(r"D([+-]\d{1,3}) (\d{2}):(\d{2}) (\S+)")
+RESERVED = ("source_file", "source_sequence", "source_row", "ds", "reasons")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time of day some days before or after a partition's day, in a zone: `D+1 06:00 America/New_York`."""
+
+    days: int
+    at: time
+    zone: ZoneInfo
+
+    def of(self, day: date) -> datetime:
+        """This moment for a partition, in UTC."""
+        return datetime.combine(day + timedelta(days=self.days), self.at, self.zone).astimezone(UTC)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of Silver. `spark_type` is the type it is cast to; Bronze and quarantine keep it as text."""
+
+    name: str
+    spark_type: str
+    description: str
+    required: bool
+    key: bool
+    derived: bool
+    classification: str | None
+    allowed: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    pattern: str | None
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A feed. `day_column` is the key's day, equal to the `ds` of the file's path (None for `load: full`)."""
+
+    feed: str
+    file: Path
+    description: str
+    owner: str
+    columns: tuple[Column, ...]
+    format: Literal["csv"]
+    load: Literal["append_daily", "full"]
+    day_column: str | None
+    starts: date
+    ends: date | None
+    due: Moment
+    available: Moment
+    refs: tuple[str, ...]
+    max_quarantined: float
+
+    @property
+    def received(self) -> tuple[Column, ...]:
+        """The columns of the vendor's file, in its order."""
+        return tuple(column for column in self.columns if not column.derived)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns if column.key)
+
+
+def load_contract(file: Path) -> Contract:
+    """Reads one contract.
+
+    Raises:
+        AssayError: naming file, column and what to write instead.
+    """
+    try:
+        document = OpenDataContractStandard.from_string(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise AssayError(f"{file.name} is not YAML: {error}", "correct the line that it names") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise AssayError(
+            f"{file.name}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+            "see the Open Data Contract Standard v3 for the fields there are",
+        ) from error
+    feed = file.name.removesuffix(SUFFIX)
+    custom = {item.property: item.value for item in document.customProperties or []}
+    tables = document.schema_ or []
+    if len(tables) != 1 or tables[0].name != feed:
+        raise _refused(file, "schema", f"must be one table named {feed}")
+    columns = tuple(_column(file, item) for item in tables[0].properties or [])
+    load = _one_of(file, "load", custom.get("load"), ("append_daily", "full"))
+    days = [item.name for item in tables[0].properties or [] if item.partitioned]
+    keys = [column.name for column in columns if column.key]
+    if not keys:
+        raise _refused(file, "schema", "has no key: mark its columns with primaryKey: true")
+    if load == "append_daily" and (len(days) != 1 or days[0] not in keys):
+        raise _refused(file, "schema", "a daily feed needs one column with partitioned: true, and it must be part of the key")
+    ends = custom.get("ends")
+    members = document.team if isinstance(document.team, list) else (document.team.members if document.team else None)
+    return Contract(
+        feed=feed,
+        file=file,
+        description=(tables[0].description or (document.description.purpose if document.description else None) or feed),
+        owner=(members[0].username if members else None) or "team:data",
+        columns=columns,
+        format=_one_of(file, "servers[0].format", (document.servers[0].format if document.servers else None), ("csv",)),
+        load=load,
+        day_column=days[0] if load == "append_daily" else None,
+        starts=_date(file, "starts", custom.get("starts")),
+        ends=_date(file, "ends", ends) if ends is not None else None,
+        due=_moment(file, "due", custom.get("due")),
+        available=_moment(file, "available", custom.get("available")),
+        refs=tuple(custom.get("refs") or ()),
+        max_quarantined=_fraction(file, custom.get("max_quarantined", 0.05)),
+    )
+
+
+@cache
+def load_contracts(folder: Path = CONTRACTS) -> Mapping[str, Contract]:
+    """Every contract of a folder, by feed, in name order."""
+    return {contract.feed: contract for contract in map(load_contract, sorted(folder.glob(f"*{SUFFIX}")))}
+
+
+def find_contract(feed: str) -> Contract:
+    """One feed's contract.
+
+    Raises:
+        AssayError: there is no such feed; the message lists those there are.
+    """
+    contracts = load_contracts()
+    if feed not in contracts:
+        raise AssayError(f"There is no feed {feed!r}", f"use one of {', '.join(contracts)}, or write contracts/{feed}{SUFFIX}")
+    return contracts[feed]
+
+
+def _refused(file: Path, where: str, why: str) -> AssayError:
+    return AssayError(f"{file.name}: {where}: {why}", f"correct {where} in contracts/{file.name}")
+
+
+def _column(file: Path, item: SchemaProperty) -> Column:
+    name = item.name or ""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise _refused(file, f"column {name!r}", "use lower-case letters, digits and _, starting with a letter")
+    if name in RESERVED or name.startswith("_"):
+        raise _refused(file, f"column {name}", f"{', '.join(RESERVED)} are the platform's own; rename it")
+    kind = item.physicalType or ""
+    if kind not in TYPES and not DECIMAL.fullmatch(kind):
+        raise _refused(file, f"column {name}", f"physicalType {kind!r}: write one of {', '.join(TYPES)}, decimal(p,s)")
+    options: dict[str, Any] = item.logicalTypeOptions or {}
+    unknown = set(options) - {"minimum", "maximum", "pattern", "format"}
+    if unknown:
+        raise _refused(file, f"column {name}", f"logicalTypeOptions {', '.join(sorted(unknown))} would not be checked; drop it")
+    return Column(
+        name=name,
+        spark_type=kind,
+        description=item.description or "",
+        required=bool(item.required or item.primaryKey),
+        key=bool(item.primaryKey),
+        derived=item.transformLogic is not None,
+        classification=item.classification,
+        allowed=tuple(str(entry.value) for entry in item.enum or []),
+        minimum=options.get("minimum"),
+        maximum=options.get("maximum"),
+        pattern=options.get("pattern"),
+    )
+
+
+def _one_of(file: Path, where: str, value: object, allowed: tuple[str, ...]) -> Any:
+    if value not in allowed:
+        raise _refused(file, where, f"{value!r} is not built; write one of {', '.join(allowed)}")
+    return value
+
+
+def _date(file: Path, where: str, value: object) -> date:
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError as error:
+        raise _refused(file, where, f"{value!r} is no day; write it as 2013-01-01") from error
+
+
+def _moment(file: Path, where: str, value: object) -> Moment:
+    match = MOMENT.fullmatch(str(value))
+    if not match:
+        raise _refused(file, where, f"{value!r} is no moment; write it as 'D+1 06:00 America/New_York'")
+    days, hour, minute, zone = match.groups()
+    try:
+        return Moment(int(days), time(int(hour), int(minute)), ZoneInfo(zone))
+    except (ValueError, ZoneInfoNotFoundError) as error:
+        raise _refused(file, where, f"{value!r}: {error}") from error
+
+
+def _fraction(file: Path, value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise _refused(file, "max_quarantined", f"{value!r} is no share; write a number from 0 to 1")
+    return float(value)

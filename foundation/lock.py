@@ -1,0 +1,48 @@
+"""One writer a table: the lock that Dagster's runs and the command line both honour.
+
+Belongs here: taking and naming locks. Does not belong here: who needs one. A lock ends with its process, so a killed
+writer leaves none behind.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from foundation.errors import AssayError
+from foundation.settings import Settings
+
+POLL_SECONDS = 0.2
+
+
+@contextmanager
+def writer_lock(settings: Settings, name: str, wait_seconds: float = 900) -> Iterator[None]:
+    """Holds the lock `name` of this home, waiting for another writer to finish.
+
+    Args:
+        wait_seconds: how long to wait; 900 is longer than a year's backfill of a table takes.
+
+    Raises:
+        AssayError: the other writer was not done in time; the message names its process.
+    """
+    folder = settings.home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("a+") as file:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    raise AssayError(
+                        f"{name} is being written by process {file.read().strip() or 'unknown'} since more than {wait_seconds:.0f} s",
+                        "wait for it, or end it, then run this again",
+                    ) from None
+                time.sleep(POLL_SECONDS)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,61 @@
+"""How a table is called in each environment: the one function that Spark, dbt, Feast, MLflow and ClickHouse ask.
+
+Belongs here: the spelling of catalogs, schemas and tables. Does not belong here: which tables exist.
+"""
+
+import re
+from dataclasses import dataclass
+
+from foundation.errors import AssayError
+
+CATALOG = "lake"
+# These two are never built at the same address, so both may use the plain names.
+UNPREFIXED = ("production", "local")
+LAYERS = ("bronze", "silver", "quarantine", "gold", "warehouse", "features", "models", "predictions", "lake")
+
+
+@dataclass(frozen=True)
+class PhysicalName:
+    """A table's address: `catalog.schema.table`; ClickHouse, which has no catalogs, uses `schema.table`."""
+
+    catalog: str
+    schema: str
+    table: str
+
+    def __str__(self) -> str:
+        return f"{self.catalog}.{self.schema}.{self.table}"
+
+    @property
+    def in_catalog(self) -> str:
+        """`schema.table`, as PyIceberg, Iceberg procedures and ClickHouse want it."""
+        return f"{self.schema}.{self.table}"
+
+
+def schema_prefix(environment: str) -> str:
+    """The prefix of every schema of an environment: empty for `production` and `local`, else `<slug>__`.
+
+    Raises:
+        AssayError: the environment's name has no letter or digit to make a schema of.
+    """
+    if environment in UNPREFIXED:
+        return ""
+    slug = re.sub(r"[^a-z0-9]+", "_", environment.lower()).strip("_")
+    if not slug:
+        raise AssayError(f"ASSAY_ENV={environment!r} has no letter or digit", "name the environment, such as pr-42 or dev_ana")
+    return f"{slug}__"
+
+
+def physical_name(environment: str, layer: str, table: str) -> PhysicalName:
+    """The address of an asset's table in an environment.
+
+    Args:
+        environment: `production`, `local`, or a branch's or person's name such as `pr-42`.
+        layer: one of `LAYERS`, the first part of the asset key.
+        table: the second part of the asset key.
+
+    Raises:
+        AssayError: the layer is unknown.
+    """
+    if layer not in LAYERS:
+        raise AssayError(f"There is no layer {layer!r}", f"use one of {', '.join(LAYERS)}")
+    return PhysicalName(CATALOG, f"{schema_prefix(environment)}{layer}", table)
