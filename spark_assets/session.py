@@ -14,40 +14,45 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+# One session a process, never stopped, old ones kept: stopping one, or merely collecting it, shuts a thread pool that all
+# of them share, and a collection in the middle of a submit waits for itself forever (pyspark 4.1, seen). The server
+# forgets an idle session after an hour by itself.
+_sessions: dict[str, "SparkSession"] = {}
+_retired: list["SparkSession"] = []
+
+
 @contextmanager
 def connect(settings: Settings) -> Iterator["SparkSession"]:
-    """A session of its own, ended on leaving: temporary views and settings are nobody else's.
+    """The session of this process.
 
     Raises:
         AssayError: Spark is not reachable, or refused a statement; carries its first line, not the JVM's 150.
     """
     from pyspark.errors import PySparkException
-    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+
+    try:
+        yield _session(settings.spark_remote)
+    except PySparkException as error:
+        raise AssayError(
+            f"Spark at {settings.spark_remote}: {_first_line(error)}", "see ./assay status and ./assay logs spark"
+        ) from None
+
+
+def _session(remote: str) -> "SparkSession":
+    from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
-    remote = settings.spark_remote
-    try:
-        # create(), not getOrCreate(): a session that outlived its server would be handed out again.
-        session = SparkSession.builder.remote(remote).create()
-        session.conf.set("spark.sql.session.timeZone", "UTC")
-        session.conf.set("spark.sql.ansi.enabled", "true")
-    except (SparkConnectGrpcException, OSError) as error:
-        raise AssayError(f"Spark does not answer at {remote}: {_first_line(error)}", "see ./assay status and ./assay logs spark") from error
-    try:
-        yield session
-    except PySparkException as error:
-        raise AssayError(f"Spark at {remote}: {_first_line(error)}", "see ./assay logs spark, then run this again") from error
-    finally:
-        _stop(session)
-
-
-def _stop(session: "SparkSession") -> None:
-    from pyspark.errors import PySparkException
-
-    try:
-        session.stop()
-    except PySparkException:
-        return  # the server went away first, and with it the session
+    if remote in _sessions:
+        try:
+            _sessions[remote].conf.get("spark.sql.session.timeZone")
+            return _sessions[remote]
+        except PySparkException:  # the server was restarted, or forgot us: a new session says if it is there at all
+            _retired.append(_sessions.pop(remote))
+    session = SparkSession.builder.remote(remote).create()
+    _sessions[remote] = session
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+    session.conf.set("spark.sql.ansi.enabled", "true")
+    return session
 
 
 def _first_line(error: Exception) -> str:

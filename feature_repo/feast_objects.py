@@ -1,0 +1,25 @@
+"""The objects that the plain `feast` command finds here: `cd feature_repo && feast apply`.
+
+Belongs here: definitions.py's objects as module attributes, because that is how the command looks for them. Does not belong
+here: anything else; platform code never imports this module.
+"""
+
+import sys
+from pathlib import Path
+
+# The feast command puts only its own folder on the path, and the platform is not an installed package.
+PROJECT = str(Path(__file__).resolve().parents[1])
+if PROJECT not in sys.path:
+    sys.path.append(PROJECT)
+
+from feature_repo.definitions import declare
+from feature_repo.store import prepare_folders
+from foundation.settings import load
+
+_settings = load()
+prepare_folders(_settings)
+_declared = declare(_settings)
+carrier = _declared.entity
+carrier_history_source = _declared.source
+carrier_history = _declared.view
+arrival_delay_v1 = _declared.service
