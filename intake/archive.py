@@ -25,6 +25,7 @@ import sqlalchemy as sa
 
 from foundation import clock
 from foundation.contract import Contract
+from foundation.lock import writer_lock
 from foundation.settings import Settings
 
 CHUNK = 1 << 20
@@ -48,6 +49,7 @@ versions = sa.Table(
     sa.Column("state", sa.String, nullable=False),
     sa.Column("reason", sa.String),
     sa.Column("arrived_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("bronze_snapshot", sa.BigInteger),
     sa.Index("file_versions_of_day", "feed", "ds"),
     sqlite_autoincrement=True,
 )
@@ -65,7 +67,8 @@ class Landed:
 
 @dataclass(frozen=True)
 class Version:
-    """A row of the ledger. `reason` says why a rejected version does not reach Bronze."""
+    """A row of the ledger. `reason` says why a rejected version does not reach Bronze; `bronze_snapshot` is the commit that
+    brought an accepted one there, None if none did yet."""
 
     sequence: int
     feed: str
@@ -76,6 +79,7 @@ class Version:
     mtime_ns: int
     state: str
     reason: str | None
+    bronze_snapshot: int | None
 
     def archived(self, settings: Settings) -> Path:
         """Where its bytes are. The suffix stays, as Spark picks the codec by it."""
@@ -151,12 +155,14 @@ def archive_arrivals(settings: Settings, contract: Contract, days: Collection[da
     A file that changes while it is copied is left for the next call: its writer is not done.
     """
     new: list[Version] = []
-    for file in unknown_to_ledger(settings, contract):
-        if days is not None and file.day not in days:
-            continue
-        version = _archive_one(settings, contract, file)
-        if version is not None:
-            new.append(version)
+    # One archiver a feed: two would both give the same new file a sequence.
+    with writer_lock(settings, f"archive.{contract.feed}"):
+        for file in unknown_to_ledger(settings, contract):
+            if days is not None and file.day not in days:
+                continue
+            version = _archive_one(settings, contract, file)
+            if version is not None:
+                new.append(version)
     return new
 
 
@@ -177,6 +183,28 @@ def newest_versions(settings: Settings, feed: str, days: Collection[date]) -> di
     return by_day
 
 
+def waiting_versions(settings: Settings, feed: str, after: int) -> list[Version]:
+    """The accepted versions with a higher sequence than `after` that no commit to Bronze holds yet, oldest first."""
+    query = sa.select(versions).where(
+        versions.c.feed == feed,
+        versions.c.state == ACCEPTED,
+        versions.c.bronze_snapshot.is_(None),
+        versions.c.sequence > after,
+    )
+    with _ledger(settings) as connection:
+        return [_version(row) for row in connection.execute(query.order_by(versions.c.sequence))]
+
+
+def mark_in_bronze(settings: Settings, sequences: Collection[int], snapshot_id: int) -> None:
+    """Notes that a commit to Bronze holds these versions. Not noting it (a kill in between) costs one more run."""
+    listed = sorted(sequences)
+    with _ledger(settings) as connection:
+        # 500 a statement: SQLite binds no more than 999 values.
+        for start in range(0, len(listed), 500):
+            chosen = versions.c.sequence.in_(listed[start : start + 500])
+            connection.execute(versions.update().where(chosen).values(bronze_snapshot=snapshot_id))
+
+
 def known_days(settings: Settings, feed: str) -> list[date]:
     """The days of which at least one version was accepted, in order."""
     query = sa.select(versions.c.ds).distinct().where(versions.c.feed == feed, versions.c.state == ACCEPTED)
@@ -193,7 +221,7 @@ def _newest(settings: Settings, feed: str) -> list[Version]:
 
 def _version(row: sa.Row) -> Version:
     return Version(
-        row.sequence, row.feed, row.ds, row.path, row.sha256, row.size, row.mtime_ns, row.state, row.reason
+        row.sequence, row.feed, row.ds, row.path, row.sha256, row.size, row.mtime_ns, row.state, row.reason, row.bronze_snapshot
     )
 
 

@@ -9,9 +9,11 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from foundation.contract import Contract
+from foundation.errors import AssayError
+from foundation.lock import writer_lock
 from foundation.settings import Settings
-from intake.archive import Version
-from spark_assets.session import snapshot_options
+from intake.archive import ACCEPTED, Version, archive_arrivals, mark_in_bronze, newest_versions
+from spark_assets.session import connect, snapshot_options
 from spark_assets.tables import CORRUPT, bronze_columns, ensure_table, snapshot_id
 
 if TYPE_CHECKING:
@@ -24,6 +26,67 @@ class BronzeWrite:
 
     snapshot_id: int
     rows: Mapping[date, int]
+
+
+@dataclass(frozen=True)
+class BronzeDay:
+    """What became of a day: its rows and file versions in Bronze, or why it is not there and what to do."""
+
+    day: date
+    rows: int
+    versions: Sequence[Version]
+    error: AssayError | None
+
+
+@dataclass(frozen=True)
+class BronzeOutcome:
+    """Each day, and the snapshot that readers see now (None if no day was good)."""
+
+    days: Mapping[date, BronzeDay]
+    snapshot_id: int | None
+
+
+def ingest(settings: Settings, contract: Contract, days: Sequence[date], lineage: Mapping[str, str]) -> BronzeOutcome:
+    """Landing to Bronze for some days: archives what arrived, then replaces the days that have an acceptable file.
+
+    Args:
+        lineage: properties that the snapshot shall carry.
+    """
+    archive_arrivals(settings, contract, days)
+    arrived = newest_versions(settings, contract.feed, days)
+    errors = {day: _day_error(contract, day, versions) for day, versions in arrived.items()}
+    good = {
+        day: [version for version in versions if version.state == ACCEPTED]
+        for day, versions in arrived.items()
+        if errors[day] is None
+    }
+    written = BronzeWrite(0, {})
+    if good:
+        with writer_lock(settings, f"bronze.{contract.feed}"), connect(settings) as spark:
+            written = write_bronze(spark, settings, contract, good, lineage)
+        mark_in_bronze(settings, [v.sequence for versions in good.values() for v in versions], written.snapshot_id)
+    return BronzeOutcome(
+        {day: BronzeDay(day, written.rows.get(day, 0), arrived[day], errors[day]) for day in days},
+        written.snapshot_id if good else None,
+    )
+
+
+def _day_error(contract: Contract, day: date, versions: Sequence[Version]) -> AssayError | None:
+    where = f"bronze/{contract.feed} {day}"
+    newest = {version.path: version for version in versions}
+    for version in newest.values():
+        if version.state != ACCEPTED:
+            return AssayError(
+                f"{where}: landing/{version.path} was rejected: {version.reason}; Bronze is as it was before",
+                f"ask for the file again, then run: dagster asset materialize --select bronze/{contract.feed} --partition {day}",
+            )
+    if not versions:
+        return AssayError(
+            f"{where}: no file has arrived in landing/{contract.feed}/ds={day}/",
+            f"land it (./assay land {contract.feed} {day}), "
+            f"then run: dagster asset materialize --select bronze/{contract.feed} --partition {day}",
+        )
+    return None
 
 
 def write_bronze(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from foundation.contract import Contract
 from foundation.errors import AssayError
+from foundation.lock import writer_lock
 from foundation.names import PhysicalName
 from foundation.settings import Settings
 from spark_assets.classify import ACCEPTED, FATES, QUARANTINED, SUPERSEDED, accepted_rows, classify
-from spark_assets.session import snapshot_options
+from spark_assets.session import connect, snapshot_options
 from spark_assets.tables import ensure_table, quarantine_columns, silver_columns, snapshot_id
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ class SilverWrite:
     silver_snapshot_id: int
     quarantine_snapshot_id: int
     bronze_snapshot_id: int
+
+
+def refine(settings: Settings, contract: Contract, days: Sequence[date], lineage: Mapping[str, str]) -> SilverWrite:
+    """Bronze to Silver and quarantine for some days, as the one writer of both. See `write_silver`."""
+    with writer_lock(settings, f"silver.{contract.feed}"), connect(settings) as spark:
+        return write_silver(spark, settings, contract, days, lineage)
 
 
 def write_silver(

@@ -43,8 +43,8 @@ class Answer(NamedTuple):
     headers: http.client.HTTPMessage
 
 
-def start(path: Path, port: int = 0, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "deploy.embedded.clickhouse_server", "--path", str(path), "--port", str(port)]
+def start(path: Path, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "deploy.embedded.clickhouse_server", "--path", str(path), "--port", "0"]
     variables = {**os.environ, "CLICKHOUSE_USER": "assay", "CLICKHOUSE_PASSWORD": PASSWORD, **environment}
     return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -272,6 +272,12 @@ def test_words_in_comments_strings_and_names_are_not_refused(server: Running) ->
         == 200
     )
     assert send(server, "INSERT INTO input (`grant`) VALUES (1)").status == 200
+    assert send(server, "SELECT engine, kafka_rows FROM (SELECT 1 AS engine, 2 AS kafka_rows)").body == b"1\t2\n"
+    for name in ("values", "format"):
+        send(server, f"CREATE OR REPLACE TABLE default.{name} (a Int32) ORDER BY a")
+        assert send(server, f"INSERT INTO default.{name} VALUES (1), (2)").status == 200
+        assert send(server, f"INSERT INTO default.{name} FORMAT CSV\n3\n").status == 200
+        assert send(server, f"SELECT count() FROM default.{name}").body == b"3\n"
     assert send(server, "SELECT 'it''s \\' ; ENGINE = Kafka', engine FROM system.tables LIMIT 1").status == 200
 
 
@@ -484,6 +490,18 @@ def test_sigterm_cancels_what_runs_and_exits_with_zero_in_time(tmp_path: Path) -
         thread.join()
         idle.close()
         assert answers[0].headers["X-ClickHouse-Exception-Code"] == "394"
+
+
+def test_a_client_that_does_not_read_its_answer_cannot_hold_up_the_end(tmp_path: Path) -> None:
+    with running(tmp_path) as started, socket.create_connection(("127.0.0.1", started.port)) as raw:
+        login = base64.b64encode(f"assay:{PASSWORD}".encode())
+        sql = b"SELECT number FROM numbers(5000000000000)"
+        raw.sendall(
+            b"POST / HTTP/1.1\r\nAuthorization: Basic %b\r\nContent-Length: %d\r\n\r\n%b" % (login, len(sql), sql)
+        )
+        assert raw.recv(12) == b"HTTP/1.1 200"
+        started.process.send_signal(signal.SIGTERM)
+        assert started.process.wait(timeout=15) == 0
 
 
 def test_the_password_is_nowhere_in_output_or_arguments(tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""Questions to the Iceberg catalog that every engine's user asks: which table, which snapshot, which metadata file.
+
+Belongs here: reading the catalog with PyIceberg. Does not belong here: writing, or any table's meaning.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foundation.errors import AssayError
+from foundation.names import CATALOG, schema_prefix
+from foundation.settings import Settings
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+# What ClickHouse shows of the lake. Bronze and quarantine are for engineers: Trino and Spark show them.
+PUBLISHED = ("silver", "gold", "predictions")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One state of a table: where it is, its metadata file relative to that, and the snapshot that is current there."""
+
+    layer: str
+    table: str
+    uri: str
+    metadata: str
+    snapshot_id: int
+
+    @property
+    def view(self) -> str:
+        """The name of its view in ClickHouse's database `lake`."""
+        return f"{self.layer}_{self.table}"
+
+
+def open_catalog(settings: Settings) -> "Catalog":
+    """The Iceberg catalog of these settings, under the name that Spark and Trino give it too."""
+    from pyiceberg.catalog import load_catalog
+
+    return load_catalog(CATALOG, **settings.iceberg_catalog_properties())
+
+
+def load_table(settings: Settings, layer: str, table: str) -> "Table":
+    """The newest state of a table.
+
+    Raises:
+        AssayError: the table does not exist yet.
+    """
+    from pyiceberg.exceptions import NoSuchTableError
+
+    name = settings.table(layer, table)
+    try:
+        return open_catalog(settings).load_table(name.in_catalog)
+    except NoSuchTableError as error:
+        raise AssayError(f"{name} does not exist", f"materialize the asset {layer}/{table}") from error
+
+
+def current_snapshot_id(table: "Table") -> int | None:
+    """The snapshot that a scan of this loaded table reads; None if nothing was ever written."""
+    snapshot = table.current_snapshot()
+    return None if snapshot is None else snapshot.snapshot_id
+
+
+def pin_published(settings: Settings) -> list[Pin]:
+    """One state of every published table of this environment that has rows or had them, in name order."""
+    from pyiceberg.exceptions import NoSuchTableError
+
+    catalog = open_catalog(settings)
+    prefix = schema_prefix(settings.environment)
+    pins: list[Pin] = []
+    for layer in PUBLISHED:
+        if not catalog.namespace_exists(f"{prefix}{layer}"):
+            continue
+        for _, table in sorted(catalog.list_tables(f"{prefix}{layer}")):
+            try:
+                loaded = catalog.load_table(f"{prefix}{layer}.{table}")
+            except NoSuchTableError:
+                continue  # dropped since it was listed: dbt's temporary tables come and go
+            snapshot = loaded.current_snapshot()
+            if snapshot is not None and "__dbt_" not in table:
+                metadata = loaded.metadata_location.rsplit("/", 1)[1]
+                pins.append(Pin(layer, table, _path(loaded.location()), f"metadata/{metadata}", snapshot.snapshot_id))
+    return pins
+
+
+def _path(location: str) -> str:
+    """A local location without its scheme (Spark writes file:/a, Trino file:///a), any other as it is."""
+    if location.startswith("file:"):
+        return "/" + location.removeprefix("file:").lstrip("/")
+    return location

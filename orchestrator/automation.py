@@ -1,0 +1,23 @@
+"""When assets are made by themselves.
+
+Belongs here: automation conditions and the sensor that evaluates them. Does not belong here: the landing sensors, which
+look at files.
+https://docs.dagster.io/guides/automate/declarative-automation
+"""
+
+import dagster as dg
+
+
+def any_partition() -> dg.AutomationCondition:
+    """Make a partition when what it is made of changed, for any day, not only the latest: a late file is a file too."""
+    return dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
+
+
+def automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    """Evaluates every asset's condition each 30 s, and is on from the start."""
+    return dg.AutomationConditionSensorDefinition(
+        "automation",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+    )

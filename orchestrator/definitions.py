@@ -1,0 +1,59 @@
+"""The graph, put together in one place for webserver, daemon, command line, CI and tests alike.
+
+Belongs here: which assets, sensors and resources there are. Does not belong here: what any of them does.
+
+    dagster asset materialize -m orchestrator.definitions --select silver/flights --partition 2013-06-01
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from foundation.contract import Contract, load_contracts
+from foundation.settings import Settings, load
+from orchestrator.assets.features import feature_assets
+from orchestrator.assets.lake import lake_assets
+from orchestrator.assets.models import model_assets
+from orchestrator.assets.warehouse import dbt_group, dbt_resource
+from orchestrator.automation import automation_sensor
+from orchestrator.manifests import TARGETS, is_current
+from orchestrator.partitions import daily_partitions, monthly_partitions
+from orchestrator.sensors import landing_sensor
+
+
+def build_definitions(
+    settings: Settings,
+    contracts: Mapping[str, Contract] | None = None,
+    resources: Mapping[str, Any] | None = None,
+) -> dg.Definitions:
+    """The whole graph.
+
+    Args:
+        contracts: the feeds; the default is every file in contracts/.
+        resources: replaces resources by name (`dbt`).
+
+    Raises:
+        AssayError: a contract or a manifest is missing or wrong.
+    """
+    feeds = load_contracts() if contracts is None else contracts
+    daily = daily_partitions(feeds)
+    for target in TARGETS:
+        if not is_current(settings, target):
+            warnings.warn(f"dbt_project changed since its {target} manifest was built: run ./assay up", stacklevel=2)
+    return dg.Definitions(
+        assets=[
+            *[asset for contract in feeds.values() for asset in lake_assets(settings, contract, daily)],
+            *[asset for target in TARGETS for asset in dbt_group(settings, target, daily)],
+            *feature_assets(settings, daily),
+            *model_assets(settings, daily, monthly_partitions(daily)),
+        ],
+        sensors=[automation_sensor(), *[landing_sensor(settings, contract, daily) for contract in feeds.values()]],
+        resources={"dbt": dbt_resource(settings), **(resources or {})},
+        # One process: a step of its own process costs 2.5 s on two cores, and the work is done by the engines.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(load())

@@ -1,0 +1,103 @@
+"""dbt's manifests, one a target: built by set-up, checked for staleness, never parsed by a plain `dagster` command.
+
+Belongs here: building, finding and comparing them. Does not belong here: the assets made of them.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from foundation.errors import AssayError
+from foundation.names import schema_prefix
+from foundation.settings import PROJECT, Settings
+
+DBT_PROJECT = PROJECT / "dbt_project"
+TARGETS = ("trino", "clickhouse")
+# What dbt reads of the project; its own output and logs are not.
+READ = ("*.sql", "*.yml", "*.yaml", "*.csv", "*.md")
+WRITTEN = ("target", "logs", "dbt_packages")
+
+
+def manifest_dir(settings: Settings, target: str) -> Path:
+    """Where a target's manifest and partial parse are: of this home and environment."""
+    return settings.dbt_target / (schema_prefix(settings.environment) + target)
+
+
+def manifest_file(settings: Settings, target: str) -> Path:
+    """A target's manifest.
+
+    Raises:
+        AssayError: it was never built.
+    """
+    file = manifest_dir(settings, target) / "manifest.json"
+    if not file.exists():
+        raise AssayError(f"dbt's manifest for {target} is missing from {file.parent}", "run ./assay up")
+    return file
+
+
+def is_current(settings: Settings, target: str) -> bool:
+    """Whether a target's manifest was built from the project as it is now."""
+    mark = manifest_dir(settings, target) / "project.sha256"
+    return mark.exists() and mark.read_text() == _fingerprint(settings)
+
+
+def build(settings: Settings, target: str) -> None:
+    """Parses the project for a target, unless its manifest is current.
+
+    Raises:
+        AssayError: dbt cannot parse the project; the message is dbt's, which names file and line.
+    """
+    if is_current(settings, target):
+        return
+    fingerprint = _fingerprint(settings)
+    folder = manifest_dir(settings, target)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "project.sha256").unlink(missing_ok=True)
+    environment = os.environ | {
+        "DBT_TARGET_PATH": str(folder),
+        "DBT_LOG_PATH": str(folder),
+        "DBT_PROFILES_DIR": str(DBT_PROJECT),
+        "ASSAY_SCHEMA_PREFIX": schema_prefix(settings.environment),
+        "DO_NOT_TRACK": "1",
+    }
+    dbt = Path(sys.executable).parent / "dbt"
+    done = subprocess.run(
+        [dbt, "--no-use-colors", "--quiet", "parse", "--target", target, "--project-dir", DBT_PROJECT],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise AssayError(
+            f"dbt cannot parse dbt_project for {target}:\n{(done.stdout + done.stderr).strip()}",
+            "correct the file that it names, then run this again",
+        )
+    (folder / "project.sha256").write_text(fingerprint)
+
+
+def run_dir(settings: Settings, target: str, run_id: str) -> Path:
+    """A folder for one dbt call's artifacts, with the partial parse of set-up in it: dagster-dbt looks for that in one
+    place for all targets, and a state parsed for another target is worth nothing."""
+    folder = manifest_dir(settings, target) / "runs" / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    parsed = manifest_dir(settings, target) / "partial_parse.msgpack"
+    if parsed.exists():
+        shutil.copy(parsed, folder / parsed.name)
+    return folder
+
+
+def _fingerprint(settings: Settings) -> str:
+    files = sorted(
+        file
+        for pattern in READ
+        for file in DBT_PROJECT.rglob(pattern)
+        if file.relative_to(DBT_PROJECT).parts[0] not in WRITTEN
+    )
+    digest = hashlib.sha256(schema_prefix(settings.environment).encode())
+    for file in files:
+        digest.update(str(file.relative_to(DBT_PROJECT)).encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
