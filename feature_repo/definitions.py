@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 ENTITY = "carrier"
 SERVICE = "arrival_delay_v1"
-# The moment a history could be known, as the contracts define it: the event time of the view, and itself a feature, so that
-# every reader can tell how old its features are (Feast returns no event time with historical features).
+# The moment a history could be known, as the contracts define it: the event time of the view, and itself a feature, so
+# that every reader can tell how old its features are (Feast returns no event time with historical features).
 AVAILABLE_AT = "available_at"
 # Feast's duckdb store drops every column whose name ends in `_y`: no feature may.
 COUNTS = ("flights", "arrivals", "delayed", "flights_28d", "arrivals_28d")
 RATES = ("delayed_share_28d", "mean_arrival_delay_28d")
-# A history covers 28 days. Once it is older than that, no day it describes lies in the 28 days before the flight, so a null
-# says more than the number does; below that, an outage of some days costs accuracy but not the prediction.
+# A history covers 28 days. Once it is older than that, no day it describes lies in the 28 days before the flight, so a
+# null says more than the number does; below that, an outage of some days costs accuracy but not the prediction.
 TIME_TO_LIVE = timedelta(days=28)
 
 
@@ -44,8 +44,8 @@ class Declarations:
 
 
 def project(settings: Settings) -> str:
-    """Feast's project: `assay`, prefixed as tables are, so that a branch that shares a registry overwrites nobody's views."""
-    return f"{schema_prefix(settings.environment)}assay"
+    """Feast's project: `assay`, prefixed as tables are, so that a branch that shares a registry overwrites nobody's
+    views.""" return f"{schema_prefix(settings.environment)}assay"
 
 
 def declare(settings: Settings) -> Declarations:
@@ -66,8 +66,8 @@ def declare(settings: Settings) -> Declarations:
     )
     source = IcebergSource(
         name=gold.in_catalog.replace(".", "_"),
-        # Not "rest" nor "sql": any other word makes Feast hand these properties to PyIceberg unchanged, whatever `type` they
-        # name. With "rest" it would use a small client of its own, which knows neither S3 settings nor PyIceberg's
+        # Not "rest" nor "sql": any other word makes Feast hand these properties to PyIceberg unchanged, whatever `type`
+        # they name. With "rest" it would use a small client of its own, which knows neither S3 settings nor PyIceberg's
         # environment variables, where credentials stay; what is given here is stored in the registry.
         catalog_type="pyiceberg",
         catalog_name=CATALOG,

@@ -1,6 +1,7 @@
 """The objects that the plain `feast` command finds here: `cd feature_repo && feast apply`.
 
-Belongs here: definitions.py's objects as module attributes, because that is how the command looks for them. Does not belong
+Belongs here: definitions.py's objects as module attributes, because that is how the command looks for them. Does not
+belong
 here: anything else; platform code never imports this module.
 """
 

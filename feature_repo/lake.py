@@ -1,6 +1,7 @@
 """Opens Iceberg tables for Python by layer and table.
 
-Belongs here: loading a table, which of its snapshots is current, and how PyIceberg is told which days. Does not belong here: writing, or any table's meaning.
+Belongs here: loading a table, which of its snapshots is current, and how PyIceberg is told which days. Does not belong
+here: writing, or any table's meaning.
 """
 
 from collections.abc import Iterable

@@ -92,9 +92,10 @@ def apply(settings: Settings) -> "FeatureStore":
 def materialize(settings: Settings, start: date, end: date) -> Materialization:
     """Brings the online store up to date for a range of days.
 
-    Feast's SQLite online store keeps what was written last, not what is newest: materializing day 10 and then day 3 would
-    serve day 3. So the window always reaches from the range's first history to the newest one in Gold, whatever `end` is;
-    Feast then writes the newest row of each key. A row in Gold is known, so the clock does not cut the window.
+    Feast's SQLite online store keeps what was written last, not what is newest: materializing day 10 and then day 3
+    would serve day 3. So the window always reaches from the range's first history to the newest one in Gold, whatever
+    `end` is; Feast then writes the newest row of each key. A row in Gold is known, so the clock does not cut the
+    window.
 
     Args:
         settings: the environment.
@@ -102,7 +103,8 @@ def materialize(settings: Settings, start: date, end: date) -> Materialization:
         end: the last day, inclusive.
 
     Returns:
-        The range's rows by day (0: Gold has no history for it), the number of keys written, the window, the snapshot read.
+        The range's rows by day (0: Gold has no history for it), the number of keys written, the window, the snapshot
+        read.
 
     Raises:
         AssayError: Gold has no history for any day of the range, or was rewritten during every read.
@@ -137,13 +139,13 @@ def materialize(settings: Settings, start: date, end: date) -> Materialization:
 def historical_features(settings: Settings, entity_df: "pd.DataFrame") -> HistoricalFeatures:
     """The features of `arrival_delay_v1` as they were known at each row's moment.
 
-    Feast is asked once per distinct key and moment, and its answer is joined back here: flights of one carrier often leave
-    in the same minute, and a store that merges equal keys must not merge flights.
+    Feast is asked once per distinct key and moment, and its answer is joined back here: flights of one carrier often
+    leave in the same minute, and a store that merges equal keys must not merge flights.
 
     Args:
         settings: the environment.
-        entity_df: has `carrier` and `event_timestamp` (with a time zone); other columns come back untouched. A row without
-            either gets null features.
+        entity_df: has `carrier` and `event_timestamp` (with a time zone); other columns come back untouched. A row
+            without either gets null features.
 
     Returns:
         Every input row exactly once, all features as float64 with NaN where nothing was known, `available_at` in UTC.
@@ -205,8 +207,8 @@ def online_features(settings: Settings, carriers: Sequence[str]) -> list[dict[st
         carriers: the keys to look up.
 
     Returns:
-        A dict per carrier, in their order: the features (None if unknown) and `age_hours`, from the clock of the platform,
-        because the SQLite store also serves what is past its time to live.
+        A dict per carrier, in their order: the features (None if unknown) and `age_hours`, from the clock of the
+        platform, because the SQLite store also serves what is past its time to live.
     """
     store = apply(settings)
     answer = store.get_online_features(

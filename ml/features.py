@@ -1,6 +1,7 @@
 """What the model sees of a flight: the columns, and how they are put together for training and prediction alike.
 
-Belongs here: the one function that turns flights into model input. Does not belong here: labels, models, tables to write.
+Belongs here: the one function that turns flights into model input. Does not belong here: labels, models, tables to
+write.
 """
 
 from datetime import timedelta
@@ -19,13 +20,10 @@ KEY = ["flight_date", "carrier", "flight", "origin", "sched_dep_time"]
 FLIGHT_COLUMNS = [*KEY, "dest", "sched_arr_time", "scheduled_departure", "distance"]
 CATEGORICAL = ["carrier", "origin", "dest"]
 OF_SCHEDULE = ["departure_minute", "arrival_minute", "weekday", "distance"]
-OF_HISTORY = [
-    "delayed_share_last_day",
-    "flights_28d",
-    "arrivals_28d",
-    "delayed_share_28d",
-    "mean_arrival_delay_28d",
-]
+# Not the counts of 28 days: they differ from day to day and mean little, so trees use them to recognise single days and
+# learn those days' weather (log loss skill for early February 2013 with them -0.2 %, without +0.8 %; later months
+# barely differ).
+OF_HISTORY = ["delayed_share_last_day", "delayed_share_28d", "mean_arrival_delay_28d"]
 NUMERIC = [*OF_SCHEDULE, *OF_HISTORY]
 MODEL_COLUMNS = [*CATEGORICAL, *NUMERIC]
 HISTORY_AVAILABLE_AT = "history_available_at"

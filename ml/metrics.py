@@ -16,15 +16,16 @@ def probability_metrics(labels: Sequence[bool], probabilities: Sequence[float], 
             these labels.
 
     Returns:
-        `rows`, `observed_rate`, `base_rate`, `log_loss` and `brier` (both: less is better), the same two for the base rate,
-        the two skills (share of the base rate's loss that the model saves; at most 1, negative if worse), and `auc` unless
-        all labels are alike.
+        `rows`, `observed_rate`, `base_rate`, `log_loss` and `brier` (both: less is better), the same two for the base
+        rate, the two skills (share of the base rate's loss that the model saves; at most 1, negative if worse), and
+        `auc` unless all labels are alike.
     """
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
     happened = np.asarray(labels, dtype="float64")
-    # A probability of exactly 0 or 1 would cost infinitely much; 1e-6 is below what some 300,000 labels can tell from 0.
+    # A probability of exactly 0 or 1 would cost infinitely much; 1e-6 is below what some 300,000 labels can tell from
+    # 0.
     said = np.clip(np.asarray(probabilities, dtype="float64"), 1e-6, 1 - 1e-6)
     rate = np.clip(np.full_like(happened, base_rate), 1e-6, 1 - 1e-6)
 

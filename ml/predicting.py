@@ -1,7 +1,7 @@
 """Judges each scheduled flight two hours before it leaves, from schedule and features alone.
 
-Belongs here: choosing a model for a day, predicting, and writing `predictions/arrival_delay`. Does not belong here: how good
-predictions were (scoring.py), training, or when any of this runs.
+Belongs here: choosing a model for a day, predicting, and writing `predictions/arrival_delay`. Does not belong here: how
+good predictions were (scoring.py), training, or when any of this runs.
 """
 
 import warnings
@@ -51,7 +51,8 @@ class DayPrediction:
 
 
 def choose_model(settings: Settings, day: date) -> RegisteredModel:
-    """The newest version that learnt only from days before a day; of equal ones the highest. Withdrawn ones are passed over.
+    """The newest version that learnt only from days before a day; of equal ones the highest. Withdrawn ones are passed
+    over.
 
     Raises:
         AssayError: there is none.

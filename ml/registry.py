@@ -64,6 +64,8 @@ def experiment_name(settings: Settings) -> str:
 def connect(settings: Settings) -> ModuleType:
     """MLflow, set to the tracking server of these settings and silent towards its makers."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # The bars would fill a run's log with carriage returns.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
     mlflow.set_tracking_uri(settings.mlflow_tracking_uri)

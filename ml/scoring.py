@@ -28,7 +28,8 @@ def score(settings: Settings, days: Sequence[date]) -> dict[str, float]:
 
     Returns:
         What `ml.metrics.probability_metrics` returns, against the share of late flights on all days before the first of
-        `days` (what one could have said without a model), and `predicted`: flights predicted, whether or not they arrived.
+        `days` (what one could have said without a model), and `predicted`: flights predicted, whether or not they
+        arrived.
 
     Raises:
         AssayError: none of these days has both predictions and known arrivals, or Gold knows no day before them.

@@ -1,7 +1,7 @@
 """The model as it is registered and served: plain columns in, a probability out.
 
-Belongs here: encoding and scoring, and nothing of the platform, because MLflow copies this one file into every model version
-and runs it where the platform is not installed. Does not belong here: training. Never imported by `import ml`.
+Belongs here: encoding and scoring, and nothing of the platform, because MLflow copies this one file into every model
+version and runs it where the platform is not installed. Does not belong here: training. Never imported by `import ml`.
 """
 
 import json
@@ -18,8 +18,8 @@ def encode(frame: pd.DataFrame, encoding: dict[str, Any]) -> pd.DataFrame:
 
     Args:
         frame: the model's columns; others are ignored.
-        encoding: `categorical` (column to the list of values seen in training) and `numeric` (columns). A value that was not
-            seen becomes missing, which LightGBM knows how to treat.
+        encoding: `categorical` (column to the list of values seen in training) and `numeric` (columns). A value that
+            was not seen becomes missing, which LightGBM knows how to treat.
     """
     columns: dict[str, Any] = {
         name: pd.Categorical(frame[name], categories=values) for name, values in encoding["categorical"].items()

@@ -18,6 +18,8 @@ from foundation.settings import PROJECT, Settings
 
 # Every probe answers within this, or counts as not ready. The first statement in Spark takes some 5 s.
 SECONDS = 15
+# Dagster imports all our code again.
+RELOAD_SECONDS = 120
 # A daemon that has no webserver to ask for its heartbeats is taken for ready when it has lived this long.
 DAEMON_SECONDS = 5
 WORKSPACE = """{ workspaceOrError { __typename
@@ -85,8 +87,10 @@ def _listens(port: int) -> None:
         raise NotReady(f"nothing listens on port {port} yet") from error
 
 
-def _get(port: int, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> str:
-    connection = http.client.HTTPConnection(HOST, port, timeout=SECONDS)
+def _get(
+    port: int, path: str, body: str | None = None, headers: dict[str, str] | None = None, seconds: int = SECONDS
+) -> str:
+    connection = http.client.HTTPConnection(HOST, port, timeout=seconds)
     try:
         connection.request("POST" if body is not None else "GET", path, body=body, headers=headers or {})
         response = connection.getresponse()
@@ -127,7 +131,7 @@ def _trino(settings: Settings, port: int) -> None:
     try:
         cursor = connection.cursor()
         cursor.execute("select count(*) from system.runtime.nodes where state = 'active'")
-        if cursor.fetchone()[0] < 1:
+        if not cursor.fetchall()[0][0]:
             raise NotReady("no node is active yet")
         cursor.execute(f"show schemas from {CATALOG}")
         cursor.fetchall()
@@ -144,9 +148,9 @@ def _clickhouse(settings: Settings, port: int) -> None:
         raise NotReady(f"select 1 answered {answer[:200]!r}")
 
 
-def _graphql(port: int, query: str) -> dict[str, Any]:
+def _graphql(port: int, query: str, seconds: int = SECONDS) -> dict[str, Any]:
     body = json.dumps({"query": query})
-    answer = json.loads(_get(port, "/graphql", body=body, headers={"Content-Type": "application/json"}))
+    answer = json.loads(_get(port, "/graphql", body, {"Content-Type": "application/json"}, seconds))
     if answer.get("errors"):
         raise NotReady(str(answer["errors"][0].get("message")))
     return answer["data"]
@@ -155,6 +159,20 @@ def _graphql(port: int, query: str) -> dict[str, Any]:
 def _dagster_webserver(port: int, code_port: int) -> None:
     _listens(port)
     _listens(code_port)
+    failure = _load_failure(port)
+    if failure:
+        # The code server may hold an error that was mended since: it reads the code again, and then it counts.
+        _graphql(port, RELOAD, RELOAD_SECONDS)
+        failure = _load_failure(port)
+    if failure:
+        raise AssayError(
+            f"Dagster cannot load the definitions: {failure}",
+            f"mend the code in {PROJECT} (`dagster definitions validate` shows the whole error), then run ./assay up again",
+        )
+
+
+def _load_failure(port: int) -> str:
+    """Why Dagster's code location cannot be loaded; empty if it is."""
     workspace = _graphql(port, WORKSPACE)["workspaceOrError"]
     entries = workspace.get("locationEntries", [])
     if not entries or any(entry["loadStatus"] != "LOADED" for entry in entries):
@@ -165,13 +183,11 @@ def _dagster_webserver(port: int, code_port: int) -> None:
             continue
         causes = [failure, *(link["error"] for link in failure.get("errorChain", []))]
         if any(cause["className"] == "DagsterUserCodeUnreachableError" for cause in causes):
-            # The webserver asked before the code server listened; it would ask again by itself, but not soon.
-            _graphql(port, RELOAD)
+            # The webserver asked before the code server listened; by itself it would ask again, but not soon.
+            _graphql(port, RELOAD, RELOAD_SECONDS)
             raise NotReady("the code server did not answer the webserver yet")
-        raise AssayError(
-            f"Dagster cannot load the definitions: {causes[-1]['message'].strip()}",
-            f"mend the code in {PROJECT} (`dagster definitions validate` shows the whole error), then run ./assay up again",
-        )
+        return causes[-1]["message"].strip()
+    return ""
 
 
 def _dagster_daemon(webserver_port: int, started: float) -> None:

@@ -29,6 +29,8 @@ Report = Callable[[str], None]
 # A cold start of everything takes some 40 s on two cores; a busy machine may need several times that.
 READY_SECONDS = 240
 POLL_SECONDS = 0.3
+AFTER_CODE_SERVER = ("dagster-webserver", "dagster-daemon")
+CODE_SERVER_SECONDS = 60
 LOG_LINES = 15
 
 
@@ -97,7 +99,7 @@ def up(
             supervision.start(settings, configuration)
         logs = {name: _size(log_file(settings, name)) for name in wanted}
         for name in wanted:
-            if supervision.states(settings)[name]["pid"] == 0:
+            if name not in AFTER_CODE_SERVER and not supervision.states(settings)[name]["pid"]:
                 report(f"{name}: starting")
                 supervision.start_program(settings, name)
         _wait_until_ready(settings, wanted, addresses, logs, report)
@@ -190,7 +192,9 @@ def _wait_for(
     say: Report,
     stop: threading.Event,
 ) -> list[float]:
-    """Returns [pid, start] of the ready process, by which the next `up` knows that it was fully probed."""
+    """Starts a service; returns [pid, start] of the ready process, by which the next `up` knows that it was fully probed."""
+    if name in AFTER_CODE_SERVER and not supervision.states(settings)[name]["pid"]:
+        _start_after_code_server(settings, name, addresses, say, stop)
     began = time.monotonic()
     first_pid = 0
     reason = "it did not start"
@@ -200,11 +204,10 @@ def _wait_for(
             raise AssayError("supervisord ended while the services started", "run ./assay up again")
         identity = [info["pid"], info["start"]]
         first_pid = first_pid or info["pid"]
-        if info["statename"] in ("BACKOFF", "FATAL", "EXITED", "UNKNOWN", "STOPPED") or info["pid"] not in (
-            0,
-            first_pid,
-        ):
-            _give_up(settings, name)
+        restarted = info["pid"] not in (0, first_pid)
+        if restarted or info["statename"] in ("BACKOFF", "FATAL", "EXITED", "UNKNOWN", "STOPPED"):
+            # Stopped, or supervisord would start a service that cannot live again and again.
+            supervision.stop_program(settings, name)
             raise _died(settings, name, log_start)
         try:
             if identity == known and probes.answers(name, addresses):
@@ -225,9 +228,16 @@ def _wait_for(
             raise AssayError(f"{name} was not ready yet when another service failed", "run ./assay up again")
 
 
-def _give_up(settings: Settings, name: str) -> None:
-    # Or supervisord would start a service that cannot live again and again.
-    supervision.stop_program(settings, name)
+def _start_after_code_server(
+    settings: Settings, name: str, addresses: dict[str, int], say: Report, stop: threading.Event
+) -> None:
+    """The webserver and the daemon work without it, but begin with pages of "connection refused" in their logs."""
+    patience = time.monotonic() + CODE_SERVER_SECONDS
+    while time.monotonic() < patience and supervision.states(settings)["dagster-code"]["pid"]:
+        if probes.answers("dagster-code", addresses) or stop.wait(POLL_SECONDS):
+            break
+    say(f"{name}: starting")
+    supervision.start_program(settings, name)
 
 
 def _died(settings: Settings, name: str, log_start: int) -> AssayError:

@@ -157,7 +157,9 @@ def reload(settings: Settings, report: Callable[[str], None]) -> None:
 
 
 def start_program(settings: Settings, service: str) -> None:
-    """Starts one program and does not wait; a running one stays."""
+    """Starts one program and does not wait; a running one stays. One that keeps failing gets a new start."""
+    if states(settings)[service]["statename"] in ("BACKOFF", "EXITED"):
+        stop_program(settings, service)
     try:
         connect(settings).startProcess(service, False)
     except xmlrpc.client.Fault as fault:

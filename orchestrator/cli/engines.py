@@ -1,0 +1,89 @@
+"""One statement on one engine, answered as text rows.
+
+Belongs here: sending a person's statement and shaping the answer or the engine's error for the terminal. Does not belong
+here: statements of ours, but for counting a table.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from foundation.errors import AssayError
+from foundation.settings import Settings
+
+Engine = Literal["trino", "clickhouse", "spark"]
+
+
+def rows(settings: Settings, engine: Engine, statement: str) -> Iterator[Sequence[Any]]:
+    """The rows of a statement's answer.
+
+    Raises:
+        AssayError: the engine refused it; the message is the engine's first line.
+    """
+    yield from {"trino": _trino, "clickhouse": _clickhouse, "spark": _spark}[engine](settings, statement.rstrip().rstrip(";"))
+
+
+def as_lines(answer: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """One line a row, values separated by tabs, gaps empty; line breaks and tabs within a value are escaped."""
+    for row in answer:
+        yield "\t".join(_text(value) for value in row)
+
+
+def count(settings: Settings, layer: str, table: str) -> int:
+    """The rows of a table: ClickHouse's for the warehouse, Trino's for everything in the lake."""
+    name = settings.table(layer, table)
+    if layer == "warehouse":
+        return int(next(rows(settings, "clickhouse", f"select count() from {name.in_catalog}"))[0])
+    return int(next(rows(settings, "trino", f"select count(*) from {name}"))[0])
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ")
+    return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+def _trino(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:
+    from trino.dbapi import connect
+    from trino.exceptions import Error
+
+    host, port = settings.trino_address
+    try:
+        with connect(host=host, port=port, user=settings.trino_user, catalog="lake") as connection:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            while batch := cursor.fetchmany(1000):
+                yield from batch
+    except (Error, OSError) as error:
+        raise _refused("Trino", error, "trino") from None
+
+
+def _clickhouse(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:
+    import clickhouse_connect
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    host, port = settings.clickhouse_address
+    try:
+        with clickhouse_connect.get_client(
+            host=host, port=port, username=settings.clickhouse_user, password=settings.clickhouse_password
+        ) as client:
+            answer = client.query(statement)
+            yield from answer.result_rows
+    except (ClickHouseError, OSError) as error:
+        raise _refused("ClickHouse", error, "clickhouse") from None
+
+
+def _spark(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:
+    from spark_assets.session import connect
+
+    with connect(settings) as spark:
+        for row in spark.sql(statement).toLocalIterator():
+            yield tuple(row)
+
+
+def _refused(engine: str, error: Exception, service: str) -> AssayError:
+    message = getattr(error, "message", None) or str(error)
+    first = next((line.strip() for line in str(message).splitlines() if line.strip()), type(error).__name__)
+    return AssayError(f"{engine}: {first[:600]}", f"correct the statement; if {engine} is away, see ./assay status and ./assay logs {service}")

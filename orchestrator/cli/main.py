@@ -1,0 +1,196 @@
+"""The commands.
+
+Belongs here: names, options and help texts. Does not belong here: more than a few lines of a command; longer ones have
+a module beside this one. Heavy imports stand in the functions: `./assay --help` answers at once.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from foundation.contract import find_contract
+from foundation.errors import AssayError
+from foundation.settings import PROJECT, Settings, load
+from orchestrator.cli.engines import Engine
+
+app = typer.Typer(
+    help="Assay: a whole medallion data platform as one Dagster asset graph.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def run() -> int:
+    """Runs the command that was typed and returns its exit code."""
+    try:
+        app(standalone_mode=True)
+    except AssayError as error:
+        errors.print(f"[bold red]error:[/] {escape(error.what)}.\n[bold]Next:[/] {escape(error.next_action)}.", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        return 130
+    except BrokenPipeError:  # `./assay sql … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+@app.command()
+def up() -> None:
+    """Start the services of this home and wait until they answer."""
+    from orchestrator.cli.platform import print_addresses, start
+
+    settings = load()
+    start(settings, console)
+    print_addresses(settings, console)
+
+
+@app.command()
+def down() -> None:
+    """Stop the services of this home; no process is left."""
+    from deploy.embedded import services
+
+    services.down(load(), console.print)
+
+
+@app.command()
+def status() -> None:
+    """Say how each service is, and what memory it takes. Exit code 1 if one is not ready."""
+    from orchestrator.cli.platform import print_status
+
+    if not print_status(load(), console):
+        raise typer.Exit(1)
+
+
+@app.command()
+def logs(
+    service: Annotated[str, typer.Argument(help="The service, as ./assay status names it.")],
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines from the end.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")] = False,
+) -> None:
+    """Show what a service wrote."""
+    from deploy.embedded import services
+
+    file = services.log_file(load(), service)
+    if not file.exists():
+        raise AssayError(f"{service} has written nothing yet", "run ./assay up")
+    subprocess.run(["tail", "-n", str(lines), *(["-f"] if follow else []), file], check=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine and this home, and say what to do about what is wrong."""
+    from orchestrator.cli.platform import print_findings
+
+    if not print_findings(load(), console):
+        raise typer.Exit(1)
+
+
+@app.command()
+def env() -> None:
+    """Print exports for plain dagster, dbt, feast and mlflow: eval "$(./assay env)"."""
+    from deploy.embedded.environment import exports
+
+    for name, value in exports(load()).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def land(
+    feed: Annotated[str, typer.Argument(help="The feed, such as flights.")],
+    first: Annotated[str, typer.Argument(help="A day, such as 2013-06-01.")],
+    last: Annotated[str | None, typer.Argument(help="The last day of a range; the first one if omitted.")] = None,
+) -> None:
+    """Put the vendor's files of a day or a range into landing."""
+    from intake.vendor import land as send
+
+    settings, contract = load(), find_contract(feed)
+    start, end = _day(first), _day(last or first)
+    if end < start:
+        raise AssayError(f"{end} is before {start}", "name the earlier day first")
+    days = [start + timedelta(days=number) for number in range((end - start).days + 1)]
+    for file in send(settings, contract, days):
+        print(file)
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="One statement, or - to read it from standard input.")],
+    engine: Annotated[str, typer.Option("--engine", "-e", help="trino, clickhouse or spark.")] = "trino",
+) -> None:
+    """Run one statement on an engine; plain text, one row a line, values separated by tabs."""
+    from orchestrator.cli.engines import as_lines, rows
+
+    engines: dict[str, Engine] = {"trino": "trino", "clickhouse": "clickhouse", "spark": "spark"}
+    if engine not in engines:
+        raise AssayError(f"There is no engine {engine!r}", f"use one of {', '.join(engines)}")
+    text = sys.stdin.read() if statement == "-" else statement
+    for line in as_lines(rows(load(), engines[engine], text)):
+        print(line)
+
+
+@app.command()
+def demo(
+    days: Annotated[int, typer.Option("--days", help="Days of 2013 to land, 1 to 364.", min=1, max=364)] = 31,
+    leave: Annotated[bool, typer.Option("--exit", help="Stop the services at the end.")] = False,
+) -> None:
+    """Land real files, run everything, predict the day after the last, and say what came of it."""
+    from orchestrator.cli.demo import run_demo
+
+    run_demo(load(), console, days, stop_services=leave)
+
+
+@app.command(context_settings=PASS_THROUGH)
+def dagster(context: typer.Context) -> None:
+    """Plain dagster, with this home's environment."""
+    _become(load(), ["dagster", *context.args])
+
+
+@app.command(context_settings=PASS_THROUGH)
+def dbt(context: typer.Context) -> None:
+    """Plain dbt, on the engine that the selected models are built by."""
+    from orchestrator.cli.dbt import run_dbt
+
+    raise typer.Exit(run_dbt(load(), console, context.args))
+
+
+@app.command(context_settings=PASS_THROUGH)
+def feast(context: typer.Context) -> None:
+    """Plain feast, in feature_repo/."""
+    _become(load(), ["feast", *context.args], PROJECT / "feature_repo")
+
+
+@app.command(context_settings=PASS_THROUGH)
+def test(context: typer.Context) -> None:
+    """Linters, types, imports, unit tests, then integration and end-to-end tests on a stack of their own."""
+    from orchestrator.cli.testing import run_tests
+
+    raise typer.Exit(run_tests(console, context.args))
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise AssayError(f"{text!r} is no day", "write it as 2013-06-01") from None
+
+
+def _become(settings: Settings, command: list[str], folder: Path = PROJECT) -> None:
+    from deploy.embedded.environment import exports
+
+    os.chdir(folder)
+    os.environ.update(exports(settings))
+    os.execvp(command[0], command)
