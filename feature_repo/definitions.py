@@ -44,8 +44,8 @@ class Declarations:
 
 
 def project(settings: Settings) -> str:
-    """Feast's project: `assay`, prefixed as tables are, so that a branch that shares a registry overwrites nobody's
-    views.""" return f"{schema_prefix(settings.environment)}assay"
+    """Feast's project: `assay`, prefixed as tables are: a branch that shares a registry overwrites nobody's views."""
+    return f"{schema_prefix(settings.environment)}assay"
 
 
 def declare(settings: Settings) -> Declarations:

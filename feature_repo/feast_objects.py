@@ -1,8 +1,7 @@
 """The objects that the plain `feast` command finds here: `cd feature_repo && feast apply`.
 
 Belongs here: definitions.py's objects as module attributes, because that is how the command looks for them. Does not
-belong
-here: anything else; platform code never imports this module.
+belong here: anything else; platform code never imports this module.
 """
 
 import sys
@@ -13,9 +12,9 @@ PROJECT = str(Path(__file__).resolve().parents[1])
 if PROJECT not in sys.path:
     sys.path.append(PROJECT)
 
-from feature_repo.definitions import declare
-from feature_repo.store import prepare_folders
-from foundation.settings import load
+from feature_repo.definitions import declare  # noqa: E402
+from feature_repo.store import prepare_folders  # noqa: E402
+from foundation.settings import load  # noqa: E402
 
 _settings = load()
 prepare_folders(_settings)

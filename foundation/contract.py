@@ -120,7 +120,9 @@ def load_contract(file: Path) -> Contract:
     if not keys:
         raise _refused(file, "schema", "has no key: mark its columns with primaryKey: true")
     if load == "append_daily" and (len(days) != 1 or days[0] not in keys):
-        raise _refused(file, "schema", "a daily feed needs one column with partitioned: true, and it must be part of the key")
+        raise _refused(
+            file, "schema", "a daily feed needs one column with partitioned: true, and it must be part of the key"
+        )
     ends = custom.get("ends")
     members = document.team if isinstance(document.team, list) else (document.team.members if document.team else None)
     return Contract(
@@ -155,7 +157,9 @@ def find_contract(feed: str) -> Contract:
     """
     contracts = load_contracts()
     if feed not in contracts:
-        raise AssayError(f"There is no feed {feed!r}", f"use one of {', '.join(contracts)}, or write contracts/{feed}{SUFFIX}")
+        raise AssayError(
+            f"There is no feed {feed!r}", f"use one of {', '.join(contracts)}, or write contracts/{feed}{SUFFIX}"
+        )
     return contracts[feed]
 
 
@@ -175,7 +179,9 @@ def _column(file: Path, item: SchemaProperty) -> Column:
     options: dict[str, Any] = item.logicalTypeOptions or {}
     unknown = set(options) - {"minimum", "maximum", "pattern", "format"}
     if unknown:
-        raise _refused(file, f"column {name}", f"logicalTypeOptions {', '.join(sorted(unknown))} would not be checked; drop it")
+        raise _refused(
+            file, f"column {name}", f"logicalTypeOptions {', '.join(sorted(unknown))} would not be checked; drop it"
+        )
     return Column(
         name=name,
         spark_type=kind,

@@ -41,7 +41,9 @@ def schema_prefix(environment: str) -> str:
         return ""
     slug = re.sub(r"[^a-z0-9]+", "_", environment.lower()).strip("_")
     if not slug:
-        raise AssayError(f"ASSAY_ENV={environment!r} has no letter or digit", "name the environment, such as pr-42 or dev_ana")
+        raise AssayError(
+            f"ASSAY_ENV={environment!r} has no letter or digit", "name the environment, such as pr-42 or dev_ana"
+        )
     return f"{slug}__"
 
 

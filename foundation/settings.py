@@ -153,7 +153,9 @@ class Settings(BaseSettings):
         """
         file = self.services_dir / "addresses.json"
         if not file.exists():
-            raise AssayError(f"The services of {self.home} were never started, so {service} has no address", "run ./assay up")
+            raise AssayError(
+                f"The services of {self.home} were never started, so {service} has no address", "run ./assay up"
+            )
         return json.loads(file.read_text())[service]
 
     @property
@@ -182,7 +184,9 @@ class Settings(BaseSettings):
             return self.clickhouse_password_external.get_secret_value() if self.clickhouse_password_external else ""
         file = self.services_dir / "clickhouse.password"
         if not file.exists():
-            raise AssayError(f"The services of {self.home} were never started, so ClickHouse has no password", "run ./assay up")
+            raise AssayError(
+                f"The services of {self.home} were never started, so ClickHouse has no password", "run ./assay up"
+            )
         return file.read_text().strip()
 
     @property
@@ -208,7 +212,11 @@ class Settings(BaseSettings):
     @property
     def feast_registry(self) -> str:
         """An SQLAlchemy URL."""
-        return str(self.feast_registry_external) if self.is_external("feast-registry") else f"sqlite:///{self.home}/feast/registry.db"
+        return (
+            str(self.feast_registry_external)
+            if self.is_external("feast-registry")
+            else f"sqlite:///{self.home}/feast/registry.db"
+        )
 
     @property
     def feast_online(self) -> str:
@@ -238,4 +246,6 @@ def load(home: Path | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "the settings"
-        raise AssayError(f"{name} is {first.get('input')!r}: {first['msg']}", f"correct {name} in the environment") from error
+        raise AssayError(
+            f"{name} is {first.get('input')!r}: {first['msg']}", f"correct {name} in the environment"
+        ) from error

@@ -87,7 +87,11 @@ class Version:
 
 
 def archived_file(settings: Settings, feed: str, sha256: str, path: str) -> Path:
-    return settings.archive / feed / (sha256 + "".join(suffix for suffix in (".csv", ".gz") if suffix in Path(path).suffixes))
+    return (
+        settings.archive
+        / feed
+        / (sha256 + "".join(suffix for suffix in (".csv", ".gz") if suffix in Path(path).suffixes))
+    )
 
 
 @cache
@@ -221,7 +225,16 @@ def _newest(settings: Settings, feed: str) -> list[Version]:
 
 def _version(row: sa.Row) -> Version:
     return Version(
-        row.sequence, row.feed, row.ds, row.path, row.sha256, row.size, row.mtime_ns, row.state, row.reason, row.bronze_snapshot
+        row.sequence,
+        row.feed,
+        row.ds,
+        row.path,
+        row.sha256,
+        row.size,
+        row.mtime_ns,
+        row.state,
+        row.reason,
+        row.bronze_snapshot,
     )
 
 

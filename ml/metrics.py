@@ -24,8 +24,7 @@ def probability_metrics(labels: Sequence[bool], probabilities: Sequence[float], 
     from sklearn.metrics import roc_auc_score
 
     happened = np.asarray(labels, dtype="float64")
-    # A probability of exactly 0 or 1 would cost infinitely much; 1e-6 is below what some 300,000 labels can tell from
-    # 0.
+    # A probability of exactly 0 or 1 would cost infinitely much; 1e-6 is less than 300,000 labels can tell from 0.
     said = np.clip(np.asarray(probabilities, dtype="float64"), 1e-6, 1 - 1e-6)
     rate = np.clip(np.full_like(happened, base_rate), 1e-6, 1 - 1e-6)
 

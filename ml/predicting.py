@@ -51,8 +51,7 @@ class DayPrediction:
 
 
 def choose_model(settings: Settings, day: date) -> RegisteredModel:
-    """The newest version that learnt only from days before a day; of equal ones the highest. Withdrawn ones are passed
-    over.
+    """The newest version that learnt only from days before a day; of equal ones the highest. Withdrawn ones never are.
 
     Raises:
         AssayError: there is none.

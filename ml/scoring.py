@@ -47,7 +47,7 @@ def score(settings: Settings, days: Sequence[date]) -> dict[str, float]:
     both = said.merge(happened, on=KEY, how="inner", validate="one_to_one").dropna(subset=[LABEL])
     if both.empty:
         raise AssayError(
-            f"{predictions_name} and {facts_name} have no flight in common whose arrival is known, {min(days)} to {max(days)}",
+            f"{predictions_name} and {facts_name} share no flight with a known arrival, {min(days)} to {max(days)}",
             "materialize predictions/arrival_delay and gold/flight_facts for these days",
         )
     if labels_before.empty:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import lightgbm
-import mlflow
 import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 
 
 def encode(frame: pd.DataFrame, encoding: dict[str, Any]) -> pd.DataFrame:
@@ -28,7 +29,7 @@ def encode(frame: pd.DataFrame, encoding: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=frame.index)
 
 
-class DelayModel(mlflow.pyfunc.PythonModel):
+class DelayModel(PythonModel):
     """LightGBM with its encoding; `delayed` says more likely than not."""
 
     booster: lightgbm.Booster  # pyright: ignore[reportUninitializedInstanceVariable]
@@ -52,4 +53,4 @@ class DelayModel(mlflow.pyfunc.PythonModel):
         return answer.assign(delayed=answer["delay_probability"] > 0.5)
 
 
-mlflow.models.set_model(DelayModel())
+set_model(DelayModel())

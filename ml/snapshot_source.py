@@ -1,8 +1,7 @@
 """How MLflow is told which snapshot of which Iceberg table a dataset came from.
 
 Belongs here: that one source type, because MLflow takes a bare `table@snapshot` for the path of a local file. Does not
-belong
-here: reading the table. Imports MLflow, so it is imported only where MLflow is needed anyway.
+belong here: reading the table. Imports MLflow, so it is imported only where MLflow is needed anyway.
 """
 
 from typing import Any, Self

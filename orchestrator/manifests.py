@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from deploy.embedded.environment import exports
 from foundation.errors import AssayError
 from foundation.names import schema_prefix
 from foundation.settings import PROJECT, Settings
@@ -48,7 +49,8 @@ def build(settings: Settings, target: str) -> None:
     """Parses the project for a target, unless its manifest is current.
 
     Raises:
-        AssayError: dbt cannot parse the project; the message is dbt's, which names file and line.
+        AssayError: dbt cannot parse the project (the message is dbt's, which names file and line), or the services were
+            never started, so that there are no addresses.
     """
     if is_current(settings, target):
         return
@@ -56,13 +58,8 @@ def build(settings: Settings, target: str) -> None:
     folder = manifest_dir(settings, target)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "project.sha256").unlink(missing_ok=True)
-    environment = os.environ | {
-        "DBT_TARGET_PATH": str(folder),
-        "DBT_LOG_PATH": str(folder),
-        "DBT_PROFILES_DIR": str(DBT_PROJECT),
-        "ASSAY_SCHEMA_PREFIX": schema_prefix(settings.environment),
-        "DO_NOT_TRACK": "1",
-    }
+    # The addresses must be those of later calls: dbt parses everything again when its profile has changed.
+    environment = {**os.environ, **exports(settings), "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)}
     dbt = Path(sys.executable).parent / "dbt"
     done = subprocess.run(
         [dbt, "--no-use-colors", "--quiet", "parse", "--target", target, "--project-dir", DBT_PROJECT],

@@ -35,8 +35,6 @@ def monthly_partitions(daily: dg.DailyPartitionsDefinition) -> dg.MonthlyPartiti
     return dg.MonthlyPartitionsDefinition(str(start), end_date=str(month_after(daily.end.date() - ONE_DAY)))
 
 
-
-
 def run_days(context: dg.AssetExecutionContext) -> list[date]:
     """The days of a run, one or a range, in order."""
     return sorted(date.fromisoformat(key) for key in context.partition_keys)

@@ -67,6 +67,7 @@ def execute(
             tags=tags,
             partition_key=partition,
             raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
         ).success
 
     with ThreadPoolExecutor(max_workers=1) as pool:

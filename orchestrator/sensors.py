@@ -29,7 +29,9 @@ def landing_sensor(
 
     @dg.sensor(
         name=f"landing_{contract.feed}",
-        target=dg.AssetSelection.assets(["bronze", contract.feed], ["silver", contract.feed], ["quarantine", contract.feed]),
+        target=dg.AssetSelection.assets(
+            ["bronze", contract.feed], ["silver", contract.feed], ["quarantine", contract.feed]
+        ),
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"New file versions in landing/{contract.feed} become runs.",

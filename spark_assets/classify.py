@@ -43,11 +43,12 @@ def classify(bronze: "DataFrame", contract: Contract) -> "DataFrame":
         .when(F.size("reasons") > 0, QUARANTINED)
         .otherwise(ACCEPTED)
     )
-    of_key = (
-        Window.partitionBy("_prior", *[TYPED + key for key in contract.keys])
-        .orderBy(F.desc("source_sequence"), F.desc("source_row"))
+    of_key = Window.partitionBy("_prior", *[TYPED + key for key in contract.keys]).orderBy(
+        F.desc("source_sequence"), F.desc("source_row")
     )
-    fate = F.when((F.col("_prior") == ACCEPTED) & (F.row_number().over(of_key) > 1), DUPLICATE).otherwise(F.col("_prior"))
+    fate = F.when((F.col("_prior") == ACCEPTED) & (F.row_number().over(of_key) > 1), DUPLICATE).otherwise(
+        F.col("_prior")
+    )
     return judged.withColumn("_prior", prior).withColumn("fate", fate).drop("_prior", "_newest")
 
 
@@ -71,7 +72,9 @@ def _reasons(contract: Contract) -> list["SparkColumn"]:
     for column in contract.received:
         rules += [F.when(broken, F.lit(f"{rule}:{column.name}")) for rule, broken in _broken(column).items()]
     if contract.day_column:
-        rules.append(F.when(F.col(TYPED + contract.day_column) != F.col("ds"), F.lit(f"wrong_partition:{contract.day_column}")))
+        rules.append(
+            F.when(F.col(TYPED + contract.day_column) != F.col("ds"), F.lit(f"wrong_partition:{contract.day_column}"))
+        )
     return rules
 
 

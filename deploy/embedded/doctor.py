@@ -1,7 +1,7 @@
 """What is wrong with this machine or this home, and what to do about it.
 
-Belongs here: findings about the embedded platform: machine, fetched parts, ports, services, files. Does not belong here:
-findings about data or code (the command line adds those), and mending anything: `doctor` only looks.
+Belongs here: findings about the embedded platform: machine, fetched parts, ports, services, files. Does not belong
+here: findings about data or code (the command line adds those), and mending anything: `doctor` only looks.
 """
 
 import fcntl

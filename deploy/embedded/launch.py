@@ -29,11 +29,11 @@ def main(file: Path) -> None:
     if file.stem == "dagster-code":
         fail_abandoned_runs(Path(environment["DAGSTER_HOME"]))
     os.chdir(plan["directory"])
-    os.execve(plan["command"][0], plan["command"], environment)
+    os.execve(plan["command"][0], plan["command"], environment)  # noqa: S606 - no shell is the point
 
 
 def fail_abandoned_runs(dagster_home: Path) -> int:
-    """Marks as failed the runs that the previous code server was executing; without it they would stay "started" for ever.
+    """Marks as failed the runs that the previous code server was executing; they would stay "started" for ever.
 
     Dagster's own run monitoring cannot see it: the launcher of a code server has no health check (1.13). A run left as
     "started" would keep its place in the queue, and two of them would stop the platform.

@@ -1,7 +1,7 @@
 """When a service is ready: it has answered the question that its users will ask.
 
-Belongs here: one probe a service, and a cheap one for `status`. Does not belong here: waiting and retrying (`services`).
-A probe returns if the service is ready and raises `NotReady` with the reason if it is not yet.
+Belongs here: one probe a service, and a cheap one for `status`. Does not belong here: waiting and retrying
+(`services`). A probe returns if the service is ready and raises `NotReady` with the reason if it is not yet.
 """
 
 import base64
@@ -167,7 +167,7 @@ def _dagster_webserver(port: int, code_port: int) -> None:
     if failure:
         raise AssayError(
             f"Dagster cannot load the definitions: {failure}",
-            f"mend the code in {PROJECT} (`dagster definitions validate` shows the whole error), then run ./assay up again",
+            f"mend the code in {PROJECT} (`./assay logs dagster-code` shows the whole error) and run ./assay up again",
         )
 
 

@@ -5,11 +5,13 @@ same settings give the same bytes and `up` can tell whether a running service is
 here: starting them (`services`) and asking whether they are ready (`probes`).
 """
 
+import hashlib
 import json
 import os
 import secrets
 import sqlite3
 import sys
+import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from deploy.embedded import environment
 from deploy.embedded.leftovers import HOME, SERVICE
 from deploy.embedded.ports import HOST
 from deploy.embedded.runtimes import Runtimes
+from foundation.errors import AssayError
 from foundation.names import CATALOG
 from foundation.settings import PROJECT, Settings
 
@@ -27,6 +30,10 @@ PORT_NAMES = {"dagster-webserver": "dagster"}
 DEFINITIONS = "orchestrator.definitions"
 # A commit waits this long for another engine's commit to the SQLite catalog (the driver's default is 3 s).
 CATALOG_BUSY_MILLISECONDS = 30_000
+# Python's and Dagster's own sockets add up to 40 characters to this.
+SCRATCH_PATH_LIMIT = 60
+PYTHON_VARIABLES = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "TMPDIR")
+QUIET = ("GX_ANALYTICS_ENABLED", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
 # What Spark 4.1 needs opened on Java 17 and later, from its own launcher (JavaModuleOptions).
 SPARK_OPENS = (
     *(f"java.base/java.{name}" for name in ("lang", "lang.invoke", "lang.reflect", "io", "net", "nio", "util")),
@@ -86,6 +93,26 @@ def prepare_home(settings: Settings) -> None:
         make_catalog(settings.catalog_file)
 
 
+def scratch(settings: Settings) -> Path:
+    """Where the services keep temporary files and Unix sockets.
+
+    In the home; or, if the home's path is so long that a socket below it would pass the system's limit (108 bytes on
+    Linux, 104 on macOS), in a folder of this user in the system's temporary folder.
+
+    Raises:
+        AssayError: that folder is another user's.
+    """
+    folder = settings.services_dir / "tmp"
+    if len(str(folder)) < SCRATCH_PATH_LIMIT:
+        return folder
+    digest = hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"assay-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise AssayError(f"{folder} belongs to another user", "set ASSAY_HOME to a folder with a shorter path")
+    return folder
+
+
 def make_catalog(file: Path) -> None:
     """Makes the Iceberg JDBC catalog's two tables (schema V1, with views), as Spark, Trino and PyIceberg expect them.
 
@@ -95,9 +122,10 @@ def make_catalog(file: Path) -> None:
     with closing(sqlite3.connect(file, timeout=CATALOG_BUSY_MILLISECONDS / 1000)) as connection, connection:
         connection.execute("pragma journal_mode = wal")
         connection.execute(
-            "create table if not exists iceberg_tables (catalog_name varchar(255) not null, table_namespace varchar(255) not null, "
-            "table_name varchar(255) not null, metadata_location varchar(1000), previous_metadata_location varchar(1000), "
-            "iceberg_type varchar(5), primary key (catalog_name, table_namespace, table_name))"
+            "create table if not exists iceberg_tables (catalog_name varchar(255) not null, "
+            "table_namespace varchar(255) not null, table_name varchar(255) not null, "
+            "metadata_location varchar(1000), previous_metadata_location varchar(1000), iceberg_type varchar(5), "
+            "primary key (catalog_name, table_namespace, table_name))"
         )
         connection.execute(
             "create table if not exists iceberg_namespace_properties (catalog_name varchar(255) not null, "
@@ -126,18 +154,20 @@ def programs(settings: Settings, ports: dict[str, int], runtimes: Runtimes | Non
         # read-only: without them MLflow and Dagster spend twice as long on starting.
         "PYTHONDONTWRITEBYTECODE": "",
         "PYTHONPYCACHEPREFIX": str(settings.cache / "pycache"),
-        "TMPDIR": str(settings.services_dir / "tmp"),
+        "TMPDIR": str(scratch(settings)),
     }
     # `python -m` and `dagster -w` read it as a second place to load from.
     del common["DAGSTER_MODULE_NAME"]
     if "ASSAY_NOW" not in os.environ:
         common.pop("ASSAY_NOW", None)  # it comes from the home's settings.env, which the service reads itself
+    # An engine gets no address and no password but its own: so it also goes on when another service's port changes.
+    engine = {name: common[name] for name in ("PATH", "PYTHONPATH", *PYTHON_VARIABLES, *QUIET) if name in common}
     found: list[Program] = []
     for name in embedded(settings):
-        variables = common | {SERVICE: name, HOME: str(settings.home)}
+        base = common if name.startswith("dagster") else engine
+        variables = base | {SERVICE: name, HOME: str(settings.home)}
         if name in ("spark", "trino"):
             assert runtimes is not None
-            variables.pop("SPARK_REMOTE")  # SparkSubmit would become a client of itself
             variables["SPARK_HOME"] = str(runtimes.spark_home)
             command = (spark if name == "spark" else trino)(settings, ports[name], runtimes)
         else:
@@ -147,13 +177,17 @@ def programs(settings: Settings, ports: dict[str, int], runtimes: Runtimes | Non
     return found
 
 
+def _catalog_url(settings: Settings) -> str:
+    return f"jdbc:sqlite:{settings.catalog_file}?busy_timeout={CATALOG_BUSY_MILLISECONDS}"
+
+
 def _java(binary: Path, settings: Settings) -> list[str]:
     # The serial collector: the least memory, and no loss on the two to four cores of a laptop with a heap of this size.
     return [
         str(binary),
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
-        f"-Djava.io.tmpdir={settings.services_dir}/tmp",
+        f"-Djava.io.tmpdir={scratch(settings)}",
         "-Dfile.encoding=UTF-8",
         "-Duser.timezone=UTC",
     ]
@@ -179,7 +213,7 @@ def spark(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
         f"spark.sql.catalog.{CATALOG}": "org.apache.iceberg.spark.SparkCatalog",
         f"spark.sql.catalog.{CATALOG}.type": "jdbc",
-        f"spark.sql.catalog.{CATALOG}.uri": f"jdbc:sqlite:{settings.catalog_file}?busy_timeout={CATALOG_BUSY_MILLISECONDS}",
+        f"spark.sql.catalog.{CATALOG}.uri": _catalog_url(settings),
         f"spark.sql.catalog.{CATALOG}.jdbc.schema-version": "V1",
         f"spark.sql.catalog.{CATALOG}.warehouse": settings.warehouse_uri,
         # Another engine's commit must be seen by the next statement; the default caches a table for 30 s.
@@ -226,9 +260,7 @@ def trino(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
         "iceberg.catalog.type": "jdbc",
         "iceberg.jdbc-catalog.catalog-name": CATALOG,
         "iceberg.jdbc-catalog.driver-class": "org.sqlite.JDBC",
-        "iceberg.jdbc-catalog.connection-url": (
-            f"jdbc:sqlite:{settings.catalog_file}?busy_timeout={CATALOG_BUSY_MILLISECONDS}"
-        ),
+        "iceberg.jdbc-catalog.connection-url": _catalog_url(settings),
         "iceberg.jdbc-catalog.default-warehouse-dir": settings.warehouse_uri,
         # A backfill writes more days than the default of 100 in one statement.
         "iceberg.max-partitions-per-writer": "1000",
@@ -263,7 +295,10 @@ def trino(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
 
 def _clickhouse(settings: Settings, ports: dict[str, int]) -> tuple[list[str], dict[str, str]]:
     command = [sys.executable, "-m", "deploy.embedded.clickhouse_server", "--path", str(settings.clickhouse_dir)]
-    return [*command, "--host", HOST, "--port", str(ports["clickhouse"])], {}
+    return [*command, "--host", HOST, "--port", str(ports["clickhouse"])], {
+        "CLICKHOUSE_USER": settings.clickhouse_user,
+        "CLICKHOUSE_PASSWORD": settings.clickhouse_password,
+    }
 
 
 def _mlflow(settings: Settings, ports: dict[str, int]) -> tuple[list[str], dict[str, str]]:
@@ -287,7 +322,8 @@ def _mlflow(settings: Settings, ports: dict[str, int]) -> tuple[list[str], dict[
 
 
 def _dagster_code(settings: Settings, ports: dict[str, int]) -> tuple[list[str], dict[str, str]]:
-    # `code-server` rather than `api grpc`: it stays up and says so when the definitions cannot be loaded, and reloads them.
+    # `code-server` rather than `api grpc`: it stays up and says so when the definitions cannot be loaded, and reloads
+    # them when asked.
     command = [sys.executable, "-m", "dagster", "code-server", "start", "--module-name", DEFINITIONS]
     command += ["--working-directory", str(PROJECT), "--location-name", "assay", "--log-level", "warning"]
     return [*command, "--host", HOST, "--port", str(ports["dagster-code"]), "--use-python-environment-entry-point"], {}

@@ -1,8 +1,8 @@
 """The JVM parts: fetched once, checked against `runtimes.toml`, kept in a cache that all homes share.
 
-Belongs here: downloading, verifying, unpacking, and where the parts then are. Does not belong here: how they are started
-(`programs`). A part is either wholly there, in a folder whose name carries version and hash and which holds a marker, or
-it is not there: everything happens in a temporary folder that is renamed at the end.
+Belongs here: downloading, verifying, unpacking, and where the parts then are. Does not belong here: how they are
+started (`programs`). A part is either wholly there, in a folder whose name carries version and hash and which holds a
+marker, or it is not there: everything happens in a temporary folder that is renamed at the end.
 """
 
 import fcntl
@@ -314,7 +314,7 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-# The registries, through their ordinary clients ---------------------------------------------------------------------------
+# The registries, through their ordinary clients -----------------------------------------------------------------------
 
 
 def fetch_from_registries(artifact: Artifact, folder: Path, report: Callable[[str], None], progress: Progress) -> Path:
@@ -328,8 +328,8 @@ def fetch_from_registries(artifact: Artifact, folder: Path, report: Callable[[st
             if attempt == ATTEMPTS:
                 raise AssayError(
                     f"{artifact.name} {artifact.version} could not be fetched: {type(error).__name__}: {error}",
-                    "check the network (proxy and certificate variables are honoured) and run the command again, or copy the "
-                    "cache folder of a machine that has it and set ASSAY_CACHE to it",
+                    "check the network (proxy and certificate variables are honoured) and run the command again, or "
+                    "copy the cache folder of a machine that has it and set ASSAY_CACHE to it",
                 ) from error
             report(
                 f"fetching {artifact.name} failed ({type(error).__name__}); trying again ({attempt + 1} of {ATTEMPTS})"

@@ -36,7 +36,7 @@ LOG_LINES = 15
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """How one service is. `ready` means that it answers now; `state` is running, starting, stopping, stopped or failed."""
+    """How one service is. `ready`: it answers now. `state`: running, starting, stopping, stopped or failed."""
 
     name: str
     state: str
@@ -153,7 +153,7 @@ def _lock(settings: Settings, report: Report) -> Generator[None]:
         yield
 
 
-# Waiting ------------------------------------------------------------------------------------------------------------------
+# Waiting --------------------------------------------------------------------------------------------------------------
 
 
 def _wait_until_ready(
@@ -192,7 +192,7 @@ def _wait_for(
     say: Report,
     stop: threading.Event,
 ) -> list[float]:
-    """Starts a service; returns [pid, start] of the ready process, by which the next `up` knows that it was fully probed."""
+    """Waits for a service; returns [pid, start] of the ready process: the next `up` need not probe it fully."""
     if name in AFTER_CODE_SERVER and not supervision.states(settings)[name]["pid"]:
         _start_after_code_server(settings, name, addresses, say, stop)
     began = time.monotonic()
@@ -249,13 +249,14 @@ def _died(settings: Settings, name: str, log_start: int) -> AssayError:
 ERROR_LINE = re.compile(
     r"(^|[\s.:(])\w*(Error|Exception|FATAL|Fatal|panic)\b|Caused by|already in use|No space left", re.MULTILINE
 )
-# Frames of a stack: they say where, not what.
-FRAME_LINE = re.compile(r"^\s+at [\w.$/@]+\(|^\s+\.\.\. \d+ (more|common)|^\s+File \"|^\s+\^+\s*$|^\s*$")
+# Frames of a stack say where, not what.
+PYTHON_FRAME = re.compile(r"^\s*File \".*\n(\s{4,}.*\n)*", re.MULTILINE)
+NOISE_LINE = re.compile(r"^\s+at [\w.$/@]+\(|^\s+\.\.\. \d+ (more|common)|^\s*$")
 
 
 def relevant_lines(log: str, limit: int = LOG_LINES) -> list[str]:
     """The lines of a log that say why: the first that names an error, then the last ones, without stack frames."""
-    lines = [line.rstrip() for line in log.splitlines() if not FRAME_LINE.search(line)]
+    lines = [line.rstrip() for line in PYTHON_FRAME.sub("", log).splitlines() if not NOISE_LINE.search(line)]
     first = next((number for number, line in enumerate(lines) if ERROR_LINE.search(line)), None)
     if first is None or len(lines) - first <= limit:
         return lines[first if first is not None else -limit :][:limit]
@@ -285,7 +286,7 @@ def _read_ready(settings: Settings) -> dict[str, list[float]]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
-# Status -------------------------------------------------------------------------------------------------------------------
+# Status ---------------------------------------------------------------------------------------------------------------
 
 
 def _status(settings: Settings, name: str, info: dict[str, Any] | None, addresses: dict[str, int]) -> ServiceStatus:

@@ -1,7 +1,7 @@
 """Talking to this home's supervisord.
 
-Belongs here: its configuration file, starting it, and its calls. Does not belong here: what the programs are (`programs`)
-and when they are ready (`probes`).
+Belongs here: its configuration file, starting it, and its calls. Does not belong here: what the programs are
+(`programs`) and when they are ready (`probes`).
 """
 
 import hashlib
@@ -9,7 +9,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Callable, Iterable
@@ -20,24 +19,19 @@ import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from deploy.embedded.leftovers import HOME, SERVICE
-from deploy.embedded.programs import write_private
+from deploy.embedded.programs import scratch, write_private
 from foundation.errors import AssayError
 from foundation.settings import PROJECT, Settings
 
-# A path of a Unix socket must be shorter than 108 bytes on Linux and 104 on macOS.
-SOCKET_PATH_LIMIT = 100
 START_SECONDS = 20
 # The longest that a service may take to stop before it is killed; Spark and Trino take 1 to 3 s.
 STOP_SECONDS = 25
 
 
 def socket_file(settings: Settings) -> Path:
-    """Where supervisord listens: in the home, or in the temporary folder if the home's path is too long for a socket."""
-    file = settings.services_dir / "supervisord.sock"
-    if len(str(file)) < SOCKET_PATH_LIMIT:
-        return file
-    digest = hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"assay-{os.getuid()}-{digest}.sock"
+    """Where supervisord listens; beside its other files unless their path is too long for a socket."""
+    folder = scratch(settings)
+    return (folder.parent if folder.is_relative_to(settings.home) else folder) / "supervisord.sock"
 
 
 def pid_file(settings: Settings) -> Path:
@@ -70,8 +64,16 @@ def running_pid(settings: Settings) -> int | None:
 
 
 def write_configuration(settings: Settings, plans: Iterable[tuple[str, Path, str]]) -> Path:
-    """Writes supervisord.conf for (service, plan file, plan text); a changed text makes a changed program."""
+    """Writes supervisord.conf for (service, plan file, plan text); a changed text makes a changed program.
+
+    Raises:
+        AssayError: the home's path has a percent sign, which supervisord expands twice.
+    """
     folder = settings.services_dir
+    if "%" in str(folder):
+        raise AssayError(
+            f"supervisord cannot work in {settings.home}, which has a % in it", "set ASSAY_HOME to another folder"
+        )
     lines = [
         "[unix_http_server]",
         f"file={_escaped(socket_file(settings))}",
@@ -179,7 +181,7 @@ def stop_program(settings: Settings, service: str) -> None:
 
 
 def states(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What supervisord says of each program: statename, pid, start (seconds since 1970), spawnerr. Empty if it is down."""
+    """What supervisord says of each program: statename, pid, start (seconds since 1970). Empty if it is down."""
     if not is_running(settings):
         return {}
     return {info["name"]: info for info in connect(settings).getAllProcessInfo()}

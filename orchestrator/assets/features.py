@@ -27,7 +27,9 @@ def feature_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> l
         description="How late a carrier's flights of the last 28 days arrived, registered in Feast and online.",
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=30), warn_window=timedelta(hours=26)),
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=30), warn_window=timedelta(hours=26)
+        ),
         automation_condition=any_partition(),
         pool="feast",
     )

@@ -88,8 +88,12 @@ def lake_assets(
             ),
         ],
         check_specs=[
-            dg.AssetCheckSpec(ONE_FATE, asset=silver, blocking=True, description="The four fates sum to Bronze, by day."),
-            dg.AssetCheckSpec(AUDITED, asset=silver, blocking=True, description="Held on the branch, before it was published."),
+            dg.AssetCheckSpec(
+                ONE_FATE, asset=silver, blocking=True, description="The four fates sum to Bronze, by day."
+            ),
+            dg.AssetCheckSpec(
+                AUDITED, asset=silver, blocking=True, description="Held on the branch, before it was published."
+            ),
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -65,7 +65,9 @@ def model_assets(
         deps=[
             dg.AssetDep(dg.AssetKey(["silver", "schedule"])),
             dg.AssetDep(dg.AssetKey(["features", "carrier_history"]), partition_mapping=DAY_BEFORE),
-            dg.AssetDep(MODEL, partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)),
+            dg.AssetDep(
+                MODEL, partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+            ),
         ],
         group_name="predictions",
         kinds={"mlflow", "iceberg"},
@@ -74,7 +76,9 @@ def model_assets(
         metadata={"table": str(settings.table("predictions", "arrival_delay"))},
         partitions_def=daily,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=30), warn_window=timedelta(hours=26)),
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=30), warn_window=timedelta(hours=26)
+        ),
         automation_condition=any_partition(),
         pool="mlflow",
     )

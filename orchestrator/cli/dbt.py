@@ -45,7 +45,9 @@ def run_dbt(settings: Settings, console: Console, arguments: Sequence[str]) -> i
 def targets_of(settings: Settings, arguments: Sequence[str]) -> list[str]:
     """The targets on which a dbt command has something to do, in the order of the data."""
     if "--target" in arguments or "-t" in arguments or any(argument.startswith("--target=") for argument in arguments):
-        flag = next(argument for argument in arguments if argument in ("--target", "-t") or argument.startswith("--target="))
+        flag = next(
+            argument for argument in arguments if argument in ("--target", "-t") or argument.startswith("--target=")
+        )
         return [flag.partition("=")[2] or arguments[list(arguments).index(flag) + 1]]
     wanted = _selected(arguments)
     if not wanted:

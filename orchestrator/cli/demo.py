@@ -5,8 +5,12 @@ Belongs here: the order of that, and what a person is told. Does not belong here
 """
 
 import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -52,9 +56,10 @@ def run_demo(settings: Settings, console: Console, days: int, stop_services: boo
     start(settings, console)
     began = time.monotonic()
     # The landing sensor would see the files too, and ask for runs that this command does itself.
-    with writer_lock(settings, COMMAND_LOCK):
-        reports = _run_line(settings, console, last, tomorrow)
-    _print_rows(settings, console, tomorrow)
+    log = settings.services_dir / "logs" / "demo.log"
+    with writer_lock(settings, COMMAND_LOCK), _libraries_write_to(log) as ours:
+        reports = _run_line(settings, ours, last, tomorrow)
+    _print_rows(settings, console)
     _print_checks(console, reports)
     _print_model(settings, console, tomorrow)
     _print_seconds(console, reports, time.monotonic() - began)
@@ -66,11 +71,35 @@ def run_demo(settings: Settings, console: Console, days: int, stop_services: boo
         print_addresses(settings, console)
 
 
+@contextmanager
+def _libraries_write_to(log: Path) -> Iterator[Console]:
+    """A console that reaches the person, while what dbt, MLflow and Dagster print goes to a file. File descriptors are
+    exchanged, not Python's streams, so that Dagster still captures each step's output for its UI."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    streams = (os.dup(1), os.dup(2))
+    try:
+        with log.open("w") as file, os.fdopen(os.dup(streams[0]), "w") as person:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            yield Console(file=person, highlight=False)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(streams[0], 1)
+        os.dup2(streams[1], 2)
+        for stream in streams:
+            os.close(stream)
+
+
 def _set_clock(settings: Settings, moment: datetime) -> Settings:
     """The home's clock, for this command and for the services: the demo lives in 2013."""
     settings.home.mkdir(parents=True, exist_ok=True)
     file = settings.home / "settings.env"
-    kept = [line for line in file.read_text().splitlines() if not line.startswith("ASSAY_NOW=")] if file.exists() else []
+    kept = (
+        [line for line in file.read_text().splitlines() if not line.startswith("ASSAY_NOW=")] if file.exists() else []
+    )
     part = file.with_suffix(".part")
     part.write_text("\n".join([*kept, f"ASSAY_NOW={moment.astimezone(UTC).isoformat()}"]) + "\n")
     part.replace(file)
@@ -115,7 +144,8 @@ def _run(
         where = "\n".join(f"{_readable(step)}: {text}" for step, text in report.failures.items())
         raise AssayError(
             f"Run {report.run_id} failed:\n{where}",
-            "see the run in the Dagster UI (./assay up prints its address); the same command goes on from here",
+            "do what it says and type the same command again, it goes on from here; "
+            f"the run is in the Dagster UI (./assay status), its output in {settings.services_dir / 'logs' / 'demo.log'}",
         )
     return report
 
@@ -124,7 +154,7 @@ def _readable(step: str) -> str:
     return step.replace("__", "/")
 
 
-def _print_rows(settings: Settings, console: Console, tomorrow: date) -> None:
+def _print_rows(settings: Settings, console: Console) -> None:
     console.print("\n[bold]Rows[/]")
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right")
@@ -147,14 +177,25 @@ def _print_model(settings: Settings, console: Console, tomorrow: date) -> None:
     from ml.registry import connect
 
     model = choose_model(settings, tomorrow)
-    run = connect(settings).get_run(model.run_id)
-    console.print(f"\n[bold]Model[/] {model.name} version {model.version}, learnt from days through {model.trained_through}")
-    for name, value in sorted(run.data.metrics.items()):
-        console.print(f"  {name:<28} {value:.4f}", markup=False)
+    metrics = connect(settings).get_run(model.run_id).data.metrics
+    console.print(
+        f"\n[bold]Model[/] {model.name} version {model.version}, learnt from the days through {model.trained_through}"
+    )
+    if "log_loss" not in metrics:
+        console.print("  one day is too little to hold any out, so it has no score; try more --days")
+        return
+    console.print(
+        f"  on the last {metrics['held_out_days']:.0f} days, held out ({metrics['rows']:,.0f} flights, "
+        f"{metrics['observed_rate']:.1%} of them late; before them {metrics['base_rate']:.1%}):"
+    )
+    for name in ("log_loss", "brier"):
+        ours, base = metrics[name], metrics[f"{name}_of_base_rate"]
+        verdict = "better" if ours < base else "no better"
+        console.print(f"  {name:<9} {ours:.4f}, the base rate alone {base:.4f}: {verdict}, less is better")
+    if "auc" in metrics:
+        console.print(f"  {'auc':<9} {metrics['auc']:.4f}, the base rate alone 0.5000")
 
 
 def _print_seconds(console: Console, reports: list[RunReport], whole: float) -> None:
     work = sum(seconds for report in reports for seconds in report.seconds.values())
     console.print(f"\n[bold]Time[/] {whole:.0f} s from landing to prediction, {work:.0f} s of it in steps")
-
-

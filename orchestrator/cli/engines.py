@@ -20,7 +20,9 @@ def rows(settings: Settings, engine: Engine, statement: str) -> Iterator[Sequenc
     Raises:
         AssayError: the engine refused it; the message is the engine's first line.
     """
-    yield from {"trino": _trino, "clickhouse": _clickhouse, "spark": _spark}[engine](settings, statement.rstrip().rstrip(";"))
+    yield from {"trino": _trino, "clickhouse": _clickhouse, "spark": _spark}[engine](
+        settings, statement.rstrip().rstrip(";")
+    )
 
 
 def as_lines(answer: Iterable[Sequence[Any]]) -> Iterator[str]:
@@ -86,4 +88,7 @@ def _spark(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:
 def _refused(engine: str, error: Exception, service: str) -> AssayError:
     message = getattr(error, "message", None) or str(error)
     first = next((line.strip() for line in str(message).splitlines() if line.strip()), type(error).__name__)
-    return AssayError(f"{engine}: {first[:600]}", f"correct the statement; if {engine} is away, see ./assay status and ./assay logs {service}")
+    return AssayError(
+        f"{engine}: {first[:600]}",
+        f"correct the statement; if {engine} is away, see ./assay status and ./assay logs {service}",
+    )

@@ -37,7 +37,9 @@ def run() -> int:
     try:
         app(standalone_mode=True)
     except AssayError as error:
-        errors.print(f"[bold red]error:[/] {escape(error.what)}.\n[bold]Next:[/] {escape(error.next_action)}.", soft_wrap=True)
+        errors.print(
+            f"[bold red]error:[/] {escape(error.what)}.\n[bold]Next:[/] {escape(error.next_action)}.", soft_wrap=True
+        )
         return 1
     except KeyboardInterrupt:
         errors.print("stopped")

