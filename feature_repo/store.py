@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from feature_repo.definitions import AVAILABLE_AT, COUNTS, ENTITY, RATES, declare, project
-from feature_repo.lake import current_snapshot_id, load_table
 from foundation import clock
 from foundation.errors import AssayError
+from foundation.lake import current_snapshot_id, load_table
 from foundation.settings import Settings
 
 if TYPE_CHECKING:

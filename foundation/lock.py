@@ -38,7 +38,7 @@ def writer_lock(settings: Settings, name: str, wait_seconds: float = 900) -> Ite
                 if time.monotonic() > deadline:
                     file.seek(0)
                     raise AssayError(
-                        f"{name} is being written by process {file.read().strip() or 'unknown'} since more than {wait_seconds:.0f} s",
+                        f"{name} is held by process {file.read().strip() or 'unknown'}, for longer than {wait_seconds:.0f} s",
                         "wait for it, or end it, then run this again",
                     ) from None
                 time.sleep(POLL_SECONDS)

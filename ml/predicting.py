@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from feature_repo.lake import current_snapshot_id, load_table, on_days, open_catalog
 from foundation.errors import AssayError
+from foundation.lake import current_snapshot_id, load_table, on_days, open_catalog
 from foundation.settings import Settings
 from ml.features import FLIGHT_COLUMNS, HISTORY_AVAILABLE_AT, KEY, MODEL_COLUMNS, NUMERIC, with_features
 from ml.registry import RegisteredModel, connect, model_name, model_versions

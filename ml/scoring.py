@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
-from feature_repo.lake import before_day, load_table, on_days
 from foundation.errors import AssayError
+from foundation.lake import before_day, load_table, on_days
 from foundation.settings import Settings
 from ml.features import KEY
 from ml.metrics import probability_metrics

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from feature_repo.lake import before_day, current_snapshot_id, load_table
 from foundation.errors import AssayError
+from foundation.lake import before_day, current_snapshot_id, load_table
 from foundation.settings import Settings
 from ml.features import (
     CATEGORICAL,

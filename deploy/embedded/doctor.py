@@ -110,8 +110,8 @@ def _lock(settings: Settings) -> Finding:
 
 def _ports(settings: Settings) -> list[Finding]:
     states = supervision.states(settings)
-    running = {programs.PORT_NAMES.get(name, name) for name, info in states.items() if info["pid"]}
-    mine = {programs.PORT_NAMES.get(name, name) for name in programs.embedded(settings)}
+    running = {ports.PORT_NAMES.get(name, name) for name, info in states.items() if info["pid"]}
+    mine = {ports.PORT_NAMES.get(name, name) for name in programs.embedded(settings)}
     found: list[Finding] = []
     for service, port in ports.read(settings).items():
         if service in mine and service not in running and not ports.is_free(port):

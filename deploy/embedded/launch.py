@@ -29,7 +29,7 @@ def main(file: Path) -> None:
     if file.stem == "dagster-code":
         fail_abandoned_runs(Path(environment["DAGSTER_HOME"]))
     os.chdir(plan["directory"])
-    os.execve(plan["command"][0], plan["command"], environment)  # noqa: S606 - no shell is the point
+    os.execve(plan["command"][0], plan["command"], environment)
 
 
 def fail_abandoned_runs(dagster_home: Path) -> int:

@@ -16,6 +16,8 @@ from foundation.errors import AssayError
 from foundation.settings import Settings
 
 LISTENING = ("spark", "trino", "clickhouse", "mlflow", "dagster", "dagster-code")
+# Services whose port has another name in addresses.json.
+PORT_NAMES = {"dagster-webserver": "dagster"}
 # Below 32768, where Linux takes the ports of outgoing connections from: a kept port stays free while we are down.
 FIRST, LAST = 20000, 29999
 HOST = "127.0.0.1"
@@ -105,6 +107,26 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def family_listens(pid: int, port: int) -> bool:
+    """Whether the process or a child of it listens there.
+
+    A child that a killed service left may hold the port for a moment and answer in its place.
+    """
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return False
+    for member in family:
+        try:
+            connections = member.net_connections(kind="tcp")
+        except psutil.NoSuchProcess:
+            continue  # it ended meanwhile
+        if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections):
+            return True
+    return False
 
 
 def holder(port: int) -> str:

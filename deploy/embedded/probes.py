@@ -11,7 +11,7 @@ import socket
 import time
 from typing import Any
 
-from deploy.embedded.ports import HOST
+from deploy.embedded.ports import HOST, PORT_NAMES, family_listens
 from foundation.errors import AssayError
 from foundation.names import CATALOG
 from foundation.settings import PROJECT, Settings
@@ -35,19 +35,23 @@ class NotReady(Exception):
     """Not yet; the text says what it answered."""
 
 
-def is_ready(settings: Settings, service: str, ports: dict[str, int], started: float) -> None:
+def is_ready(settings: Settings, service: str, ports: dict[str, int], pid: int, started: float) -> None:
     """Asks the service its users' question.
 
     Args:
         settings: the home.
         service: one of `programs.SERVICES`.
         ports: the home's ports.
+        pid: its process, which must be the one that listens.
         started: when the process started, seconds since 1970.
 
     Raises:
         NotReady: not yet.
         AssayError: waiting will not help: Dagster cannot load the definitions.
     """
+    own = ports.get(PORT_NAMES.get(service, service))
+    if own and not family_listens(pid, own):
+        raise NotReady(f"its process does not listen on port {own} yet")
     match service:
         case "spark":
             _spark(ports["spark"])
@@ -67,14 +71,17 @@ def is_ready(settings: Settings, service: str, ports: dict[str, int], started: f
             raise ValueError(service)
 
 
-def answers(service: str, ports: dict[str, int]) -> bool:
-    """Whether the service answers at all: milliseconds, for `status`."""
+def answers(service: str, ports: dict[str, int], pid: int) -> bool:
+    """Whether the service's own process answers at all: milliseconds, for `status`."""
+    own = ports.get(PORT_NAMES.get(service, service))
+    if own and not family_listens(pid, own):
+        return False
     paths = {"trino": "/v1/info", "clickhouse": "/ping", "mlflow": "/health", "dagster-webserver": "/server_info"}
     try:
         if service in ("spark", "dagster-code"):
             _listens(ports[service])
         elif service in paths:
-            _get(ports["dagster" if service == "dagster-webserver" else service], paths[service])
+            _get(ports[PORT_NAMES.get(service, service)], paths[service])
     except NotReady:
         return False
     return True

@@ -18,15 +18,13 @@ from pathlib import Path
 
 from deploy.embedded import environment
 from deploy.embedded.leftovers import HOME, SERVICE
-from deploy.embedded.ports import HOST
+from deploy.embedded.ports import HOST, PORT_NAMES
 from deploy.embedded.runtimes import Runtimes
 from foundation.errors import AssayError
 from foundation.names import CATALOG
 from foundation.settings import PROJECT, Settings
 
 SERVICES = ("spark", "trino", "clickhouse", "mlflow", "dagster-code", "dagster-webserver", "dagster-daemon")
-# Services whose port has another name in addresses.json.
-PORT_NAMES = {"dagster-webserver": "dagster"}
 DEFINITIONS = "orchestrator.definitions"
 # A commit waits this long for another engine's commit to the SQLite catalog (the driver's default is 3 s).
 CATALOG_BUSY_MILLISECONDS = 30_000

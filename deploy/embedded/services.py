@@ -26,8 +26,9 @@ from foundation.errors import AssayError
 from foundation.settings import Settings
 
 Report = Callable[[str], None]
-# A cold start of everything takes some 40 s on two cores; a busy machine may need several times that.
-READY_SECONDS = 240
+# A cold start of everything takes some 60 s of processor time: 30 to 40 s on two idle cores, and 190 s were seen on two
+# cores with ten processes waiting.
+READY_SECONDS = 480
 POLL_SECONDS = 0.3
 AFTER_CODE_SERVER = ("dagster-webserver", "dagster-daemon")
 CODE_SERVER_SECONDS = 60
@@ -87,7 +88,7 @@ def up(
             # Services whose supervisord was killed: nobody would restart or stop them.
             leftovers.end(leftovers.processes_of(settings.home), report)
         running = [name for name, info in supervision.states(settings).items() if info["pid"]]
-        addresses = ports.assign(settings, [programs.PORT_NAMES.get(name, name) for name in running], report)
+        addresses = ports.assign(settings, [ports.PORT_NAMES.get(name, name) for name in running], report)
         plans = [
             (program.name, *programs.write_plan(settings, program))
             for program in programs.programs(settings, addresses, parts)
@@ -210,9 +211,9 @@ def _wait_for(
             supervision.stop_program(settings, name)
             raise _died(settings, name, log_start)
         try:
-            if identity == known and probes.answers(name, addresses):
+            if identity == known and probes.answers(name, addresses, info["pid"]):
                 return identity
-            probes.is_ready(settings, name, addresses, info["start"])
+            probes.is_ready(settings, name, addresses, info["pid"], info["start"])
             if identity != known:
                 say(f"{name}: ready after {time.monotonic() - began:.1f} s")
             return identity
@@ -233,8 +234,8 @@ def _start_after_code_server(
 ) -> None:
     """The webserver and the daemon work without it, but begin with pages of "connection refused" in their logs."""
     patience = time.monotonic() + CODE_SERVER_SECONDS
-    while time.monotonic() < patience and supervision.states(settings)["dagster-code"]["pid"]:
-        if probes.answers("dagster-code", addresses) or stop.wait(POLL_SECONDS):
+    while time.monotonic() < patience and (pid := supervision.states(settings)["dagster-code"]["pid"]):
+        if probes.answers("dagster-code", addresses, pid) or stop.wait(POLL_SECONDS):
             break
     say(f"{name}: starting")
     supervision.start_program(settings, name)
@@ -295,7 +296,7 @@ def _status(settings: Settings, name: str, info: dict[str, Any] | None, addresse
     return ServiceStatus(
         name=name,
         state=state,
-        ready=pid is not None and probes.answers(name, addresses),
+        ready=pid is not None and probes.answers(name, addresses, pid),
         pid=pid,
         address=programs.address(settings, name, addresses),
         memory_mb=memory_mb(pid) if pid else 0,

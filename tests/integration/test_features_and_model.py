@@ -26,9 +26,9 @@ import pytest
 from pyiceberg.types import DoubleType
 
 from feature_repo.definitions import ENTITY, TIME_TO_LIVE
-from feature_repo.lake import current_snapshot_id, load_table, open_catalog
 from feature_repo.store import EVENT_TIMESTAMP, historical_features, materialize, online_features
 from foundation.errors import AssayError
+from foundation.lake import current_snapshot_id, load_table, open_catalog
 from foundation.settings import PROJECT, Settings, load
 from ml.features import HISTORY_AVAILABLE_AT, JUDGED_BEFORE_DEPARTURE, KEY
 from ml.predicting import choose_model, predict

@@ -165,7 +165,7 @@ def test_quoted_commas_and_line_breaks_are_one_value(stack: Settings) -> None:
     found = rows(
         stack,
         "spark",
-        "select tailnum from lake.silver.flights where flight_date = '2013-09-09' and tailnum like 'N1%'",
+        "select tailnum from lake.silver.flights where flight_date = '2013-09-09' and tailnum like 'N1,%'",
     )
     assert [row[0] for row in found] == ['N1,\n"x"']
 

@@ -28,7 +28,7 @@ def wait_ready(settings: Settings, name: str, not_pid: int) -> int:
         info = supervision.states(settings)[name]
         if info["pid"] not in (0, not_pid):
             try:
-                probes.is_ready(settings, name, ports.read(settings), info["start"])
+                probes.is_ready(settings, name, ports.read(settings), info["pid"], info["start"])
                 return info["pid"]
             except probes.NotReady:
                 pass
@@ -63,7 +63,7 @@ def test_a_killed_service_comes_back(stack: Settings, name: str) -> None:
 def test_everything_listens_on_this_machine_only(stack: Settings) -> None:
     sockets = doctor.listening(stack)
     expected = {
-        ports.read(stack)[programs.PORT_NAMES.get(n, n)] for n in programs.embedded(stack) if n != "dagster-daemon"
+        ports.read(stack)[ports.PORT_NAMES.get(n, n)] for n in programs.embedded(stack) if n != "dagster-daemon"
     }
     assert {port for _, port, _ in sockets} >= expected
     assert not [(address, port, who) for address, port, who in sockets if not doctor.is_loopback(address)]
