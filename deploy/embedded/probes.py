@@ -172,9 +172,10 @@ def _dagster_webserver(port: int, code_port: int) -> None:
         _graphql(port, RELOAD, RELOAD_SECONDS)
         failure = _load_failure(port)
     if failure:
+        what, _, action = failure.partition("\nNext: ")  # our own errors say what to do
+        action = action.rstrip(".") or f"mend the code in {PROJECT} (`./assay logs dagster-code` shows the whole error)"
         raise AssayError(
-            f"Dagster cannot load the definitions: {failure}",
-            f"mend the code in {PROJECT} (`./assay logs dagster-code` shows the whole error) and run ./assay up again",
+            f"Dagster cannot load the definitions: {what.rstrip('.')}", f"{action}, then run ./assay up again"
         )
 
 

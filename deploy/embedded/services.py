@@ -10,6 +10,7 @@ Everything is under `<home>/services/`: addresses.json, clickhouse.password, sup
 import fcntl
 import json
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Generator
@@ -115,6 +116,7 @@ def down(settings: Settings, report: Report = lambda text: None) -> None:
         leftovers.end(leftovers.processes_of(settings.home), report)
         for file in (supervision.socket_file(settings), supervision.pid_file(settings), _ready_file(settings)):
             file.unlink(missing_ok=True)
+        shutil.rmtree(programs.scratch(settings), ignore_errors=True)  # what killed services left there
 
 
 def status(settings: Settings) -> list[ServiceStatus]:

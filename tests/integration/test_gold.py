@@ -3,6 +3,8 @@
 import subprocess
 from datetime import date
 
+import pytest
+
 from foundation.contract import find_contract
 from foundation.lake import load_table
 from foundation.settings import Settings
@@ -11,6 +13,8 @@ from orchestrator.cli.engines import rows
 from spark_assets.bronze import ingest
 from spark_assets.publish import refine
 from tests.conftest import Assay
+
+pytestmark = pytest.mark.usefixtures("sensors_wait")
 
 DAYS = [date(2013, 10, number) for number in (1, 2, 3)]
 RANGE = {"ASSAY_RANGE_START": str(DAYS[0]), "ASSAY_RANGE_END": str(DAYS[-1])}

@@ -18,6 +18,8 @@ from orchestrator.cli.engines import rows
 from spark_assets.bronze import ingest
 from spark_assets.publish import SilverWrite, refine
 
+pytestmark = pytest.mark.usefixtures("sensors_wait")
+
 FLIGHTS = find_contract("flights")
 LINEAGE = {"dagster.run_id": "a-test"}
 Edit = Callable[[list[str]], list[str]]

