@@ -61,6 +61,9 @@ def exports(settings: Settings) -> dict[str, str]:
         "FEAST_FS_YAML_FILE_PATH": str(PROJECT / "feature_repo" / "feature_store.yaml"),
         "PATH": with_first(str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)),
         "PYTHONPATH": with_first(str(PROJECT), os.environ.get("PYTHONPATH", "")),
+        # Compiled modules are kept: a run starts several Python processes, and compiling costs each of them seconds.
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(settings.cache / "pycache"),
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",

@@ -119,9 +119,12 @@ def test_three_engines_give_one_answer(demo: str, assay: Assay) -> None:
     assert answers["trino"].stdout.startswith("27004\t")
 
 
-@pytest.mark.parametrize("engine", ["trino", "clickhouse", "spark"])
-def test_a_wrong_statement_is_one_line_a_next_action_and_exit_1(assay: Assay, engine: str) -> None:
-    done = assay("sql", "--engine", engine, "select nothing from nowhere")
+@pytest.mark.parametrize(
+    ("engine", "table"),
+    [("trino", "lake.gold.nowhere"), ("clickhouse", "warehouse.nowhere"), ("spark", "lake.gold.nowhere")],
+)
+def test_a_wrong_statement_is_one_line_a_next_action_and_exit_1(assay: Assay, engine: str, table: str) -> None:
+    done = assay("sql", "--engine", engine, f"select nothing from {table}")
     assert done.returncode == 1
     assert done.stdout == ""
     assert "nowhere" in done.stderr and "Next:" in done.stderr
