@@ -14,6 +14,10 @@ KEPT = ("ASSAY_CACHE", "ASSAY_PYTHON", "ASSAY_TEST_HOME")
 for name in [name for name in os.environ if name.startswith(OURS) and name not in KEPT]:
     del os.environ[name]
 
+# What a person's shell has: libraries used by tests write variables of their own (MLflow its address), which would make a
+# command believe that somebody else runs the service.
+SHELL = dict(os.environ)
+
 Assay = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -21,7 +25,7 @@ def type_assay(
     home: Path, *words: str, env: dict[str, str] | None = None, timeout: int = 600
 ) -> subprocess.CompletedProcess[str]:
     """Types `./assay …` as a person with this home would, and returns what they see."""
-    environment = {**os.environ, "ASSAY_HOME": str(home), "COLUMNS": "200", **(env or {})}
+    environment = {**SHELL, "ASSAY_HOME": str(home), "COLUMNS": "200", **(env or {})}
     return subprocess.run(
         [PROJECT / "assay", *words], env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=timeout
     )

@@ -1,0 +1,76 @@
+"""What every unit test gets: an environment and a home that are nobody's; dbt's manifests, built once."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from foundation.contract import Contract
+from foundation.settings import Settings, load
+from tests.unit.feeds import events
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+# Machines differ in speed, and a test that failed once must fail again without a folder of memories.
+hypothesis.settings.register_profile("assay", deadline=None, database=None, derandomize=True, max_examples=60)
+hypothesis.settings.load_profile("assay")
+OURS = ("ASSAY", "DAGSTER", "DBT", "SPARK", "TRINO", "CLICKHOUSE", "MLFLOW", "ICEBERG", "FEAST")
+PORTS = {"spark": 20001, "trino": 20002, "clickhouse": 20003, "mlflow": 20004, "dagster": 20005, "dagster-code": 20006}
+
+
+@pytest.fixture(autouse=True)
+def nobodys_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No address, clock or home of who runs the tests."""
+    for name in list(os.environ):
+        if name.split("_")[0] in OURS:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def settings(nobodys_environment: None) -> Settings:
+    """The settings of an empty home."""
+    return load()
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Contract:
+    """The tests' own small feed."""
+    return events(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def set_up(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home that was set up: it has addresses (where nobody listens) and dbt's manifests of both targets."""
+    from orchestrator.manifests import TARGETS, build
+
+    home = tmp_path_factory.mktemp("set_up")
+    (home / "services").mkdir()
+    (home / "services" / "addresses.json").write_text(json.dumps(PORTS))
+    (home / "services" / "clickhouse.password").write_text("secret\n")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.split("_")[0] in OURS]:
+            patch.delenv(name)
+        settings = load(home)
+        for target in TARGETS:
+            build(settings, target)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def definitions(set_up: Settings) -> "Iterator[dg.Definitions]":
+    """The graph, as webserver, daemon and command line load it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.split("_")[0] in OURS]:
+            patch.delenv(name)
+        patch.setenv("ASSAY_HOME", str(set_up.home))
+        from orchestrator.definitions import defs
+    yield defs
+    # Whoever imports it after these tests gets the graph of their own home.
+    sys.modules.pop("orchestrator.definitions", None)

@@ -1,0 +1,270 @@
+"""Contracts: the shipped ones say what the platform does, and what it could not honour is refused in plain words."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.contract import RESERVED, SUFFIX, Moment, find_contract, load_contract, load_contracts
+from foundation.errors import AssayError
+from tests.unit.feeds import FEED, document, written
+
+Spoil = Callable[[dict[str, Any]], None]
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def columns(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {column["name"]: column for column in content["schema"][0]["properties"]}
+
+
+def column(name: str, /, **changes: Any) -> Spoil:
+    """Changes a column's fields; None removes one."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        for field, value in changes.items():
+            columns(content)[name][field] = value
+            if value is None:
+                del columns(content)[name][field]
+
+    return spoil
+
+
+def custom(name: str, value: Any) -> Spoil:
+    """Changes a custom property; None removes it."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        kept = [item for item in content["customProperties"] if item["property"] != name]
+        content["customProperties"] = kept + [{"property": name, "value": value}] * (value is not None)
+
+    return spoil
+
+
+def without_keys(content: dict[str, Any]) -> None:
+    for item in columns(content).values():
+        item.pop("primaryKey", None)
+
+
+def another_table(content: dict[str, Any]) -> None:
+    content["schema"][0]["name"] = "happenings"
+
+
+def two_tables(content: dict[str, Any]) -> None:
+    content["schema"].append({"name": "more", "physicalType": "table", "properties": []})
+
+
+def without_format(content: dict[str, Any]) -> None:
+    del content["servers"]
+
+
+def refusal(folder: Path, spoil: Spoil) -> AssayError:
+    """The error of a spoiled contract, which names its file and says what to do."""
+    content = document()
+    spoil(content)
+    with pytest.raises(AssayError) as refused:
+        load_contract(written(folder, content))
+    assert f"{FEED}{SUFFIX}" in refused.value.what
+    assert refused.value.next_action
+    return refused.value
+
+
+def test_the_shipped_contracts_load_and_are_the_files_there_are() -> None:
+    contracts = load_contracts()
+    assert {"flights", "schedule"} <= set(contracts)
+    assert list(contracts) == sorted(contracts)
+    for feed, contract in contracts.items():
+        assert contract.feed == feed
+        assert contract.owner != "team:data", "an owner is somebody"
+        assert contract.day_column in contract.keys
+
+
+def test_flights_of_a_day_are_promised_for_six_and_late_from_noon_of_the_next() -> None:
+    flights = find_contract("flights")
+    # New York was five hours behind UTC in January.
+    assert flights.available.of(date(2013, 1, 31)) == datetime(2013, 2, 1, 11, tzinfo=UTC)
+    assert flights.due.of(date(2013, 1, 31)) == datetime(2013, 2, 1, 17, tzinfo=UTC)
+
+
+def test_a_schedule_is_available_before_any_flight_of_its_day() -> None:
+    schedule = find_contract("schedule")
+    for number in range(365):
+        day = date(2013, 1, 1) + timedelta(days=number)
+        assert schedule.available.of(day) < datetime.combine(day, time(), NEW_YORK)
+
+
+def test_a_schedule_knows_no_outcome() -> None:
+    outcomes = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"}
+    assert not outcomes & {column.name for column in find_contract("schedule").columns}
+    assert outcomes < {column.name for column in find_contract("flights").columns}
+
+
+def test_a_derived_column_is_not_received(tmp_path: Path) -> None:
+    contract = load_contract(written(tmp_path, document()))
+    assert [column.name for column in contract.received] == ["day", "code", "amount"]
+    assert [column.name for column in contract.columns] == ["day", "code", "amount", "double_amount"]
+
+
+def test_a_key_is_required_without_saying_so(tmp_path: Path) -> None:
+    contract = load_contract(written(tmp_path, document()))
+    assert [column.name for column in contract.columns if column.required] == list(contract.keys) == ["day", "code"]
+
+
+def test_what_a_contract_says_of_values_is_kept(tmp_path: Path) -> None:
+    content = document()
+    column("amount", logicalTypeOptions={"minimum": 0, "maximum": 9}, enum=[{"value": 1}], classification="pii")(
+        content
+    )
+    column("code", logicalTypeOptions={"pattern": "[A-Z]+"}, required=True)(content)
+    custom("max_quarantined", 0.25)(content)
+    contract = load_contract(written(tmp_path, content))
+    found = {column.name: column for column in contract.columns}
+    assert (found["amount"].minimum, found["amount"].maximum, found["amount"].allowed) == (0, 9, ("1",))
+    assert found["amount"].classification == "pii"
+    assert found["code"].pattern == "[A-Z]+"
+    assert contract.max_quarantined == 0.25
+
+
+@pytest.mark.parametrize("kind", ["string", "int", "bigint", "double", "boolean", "date", "timestamp", "decimal(10,2)"])
+def test_a_column_may_have_every_promised_type(tmp_path: Path, kind: str) -> None:
+    content = document()
+    column("amount", physicalType=kind)(content)
+    assert load_contract(written(tmp_path, content)).columns[2].spark_type == kind
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (column("amount", physicalType="varchar(9)"), ["column amount", "'varchar(9)'", "string", "decimal(p,s)"]),
+        (column("amount", physicalType=None), ["column amount", "physicalType", "string"]),
+        (column("amount", physicalType="decimal"), ["column amount", "'decimal'", "decimal(p,s)"]),
+        (column("amount", logicalTypeOptions={"multipleOf": 5}), ["column amount", "multipleOf", "drop it"]),
+        (column("amount", logicalTypeOptions={"minimum": 1, "exclusiveMaximum": 5}), ["amount", "exclusiveMaximum"]),
+        (column("amount", name="Amount"), ["column 'Amount'", "lower-case"]),
+        (column("amount", name="2nd"), ["column '2nd'", "starting with a letter"]),
+        (column("amount", name="a; drop table b"), ["'a; drop table b'", "lower-case"]),
+        (column("amount", name="_amount"), ["'_amount'", "starting with a letter"]),
+        *[(column("amount", name=name), [f"column {name}", "rename it"]) for name in RESERVED],
+        (without_keys, ["primaryKey: true"]),
+        (column("day", primaryKey=None), ["partitioned: true", "key"]),
+        (column("day", partitioned=None), ["partitioned: true"]),
+        (column("code", partitioned=True), ["one column with partitioned: true"]),
+        (custom("load", "changes"), ["load", "'changes'", "not built", "append_daily"]),
+        (custom("load", None), ["load", "append_daily"]),
+        (custom("due", "noon"), ["due", "'noon'", "D+1 06:00 America/New_York"]),
+        (custom("due", None), ["due", "D+1 06:00 America/New_York"]),
+        (custom("due", "D+1 25:00 UTC"), ["due", "D+1 25:00 UTC"]),
+        (custom("available", "1 06:00 UTC"), ["available", "D+1 06:00 America/New_York"]),
+        (custom("available", "D+1 06:00 Mars/Base"), ["available", "Mars/Base"]),
+        (custom("available", "D+1 06:00 /etc/passwd"), ["available", "/etc/passwd"]),
+        (custom("starts", None), ["starts", "2013-01-01"]),
+        (custom("starts", "the first"), ["starts", "'the first'", "2013-01-01"]),
+        (custom("ends", "2013-02-30"), ["ends", "2013-02-30", "2013-01-01"]),
+        (custom("max_quarantined", 5), ["max_quarantined", "0 to 1"]),
+        (custom("max_quarantined", "5 %"), ["max_quarantined", "'5 %'", "0 to 1"]),
+        (another_table, ["schema", "one table named events"]),
+        (two_tables, ["schema", "one table named events"]),
+        (without_format, ["format", "csv"]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_what_could_not_be_honoured_is_refused_by_name(tmp_path: Path, spoil: Spoil, named: list[str]) -> None:
+    message = str(refusal(tmp_path, spoil))
+    assert [words for words in named if words not in message] == []
+
+
+def test_a_file_that_is_no_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / f"{FEED}{SUFFIX}"
+    file.write_text("apiVersion: v3.1.0\nkind: [DataContract\nid: x\n")
+    with pytest.raises(AssayError) as refused:
+        load_contract(file)
+    assert file.name in refused.value.what
+    assert "line 3" in refused.value.what
+
+
+def test_a_field_of_the_wrong_kind_is_refused_with_its_place(tmp_path: Path) -> None:
+    error = refusal(tmp_path, column("amount", primaryKey="perhaps"))
+    assert "primaryKey" in error.what
+
+
+def test_a_feed_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(AssayError) as refused:
+        find_contract("fligths")
+    assert "flights, schedule" in refused.value.next_action
+
+
+def doubled(content: dict[str, Any]) -> None:
+    content["schema"][0]["properties"].append(dict(columns(content)["amount"]))
+
+
+def not_yet(why: str, spoil: Spoil, named: str) -> Any:
+    """A mistake that the contract model lets pass, and what comes of it."""
+    return pytest.param(spoil, named, marks=pytest.mark.xfail(strict=True, reason=why))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        not_yet("a column twice is accepted; the dict of columns then has it once", doubled, "column amount"),
+        not_yet("a zone that is a folder ends in IsADirectoryError", custom("due", "D+1 06:00 America"), "due"),
+        not_yet(
+            "a pattern that is no expression is accepted; Spark fails on every day",
+            column("code", logicalTypeOptions={"pattern": "["}),
+            "column code",
+        ),
+        not_yet(
+            "a format is accepted and never checked", column("amount", logicalTypeOptions={"format": "yyyy"}), "format"
+        ),
+        not_yet("true is taken for a share of 1", custom("max_quarantined", True), "max_quarantined"),
+        not_yet("a feed may end before it starts", custom("ends", "2012-12-31"), "ends"),
+        not_yet("a day column may be text", column("day", physicalType="string"), "column day"),
+        not_yet("a key may be derived", column("day", transformLogic="today"), "column day"),
+    ],
+)
+def test_what_breaks_later_is_refused_now(tmp_path: Path, spoil: Spoil, named: str) -> None:
+    assert named in str(refusal(tmp_path, spoil))
+
+
+@pytest.mark.xfail(strict=True, reason="an empty contract file ends in an exception of the reader instead of a message")
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / f"{FEED}{SUFFIX}"
+    file.write_text("")
+    with pytest.raises(AssayError):
+        load_contract(file)
+
+
+@pytest.mark.parametrize(
+    ("day", "hour_utc"),
+    [
+        # New York left standard time on 2013-03-10 at two in the morning, and came back on 2013-11-03 at two.
+        (date(2013, 3, 8), 11),
+        (date(2013, 3, 9), 10),
+        (date(2013, 11, 1), 10),
+        (date(2013, 11, 2), 11),
+    ],
+)
+def test_six_in_the_morning_follows_the_clock_on_the_wall(day: date, hour_utc: int) -> None:
+    moment = Moment(1, time(6), NEW_YORK)
+    assert moment.of(day) == datetime(day.year, day.month, day.day, hour_utc, tzinfo=UTC) + timedelta(days=1)
+
+
+@given(
+    st.sampled_from([date(2013, 3, 10), date(2013, 11, 3)]),
+    st.integers(-3, 3),
+    st.integers(-2, 2),
+    st.times().map(lambda at: at.replace(second=0, microsecond=0, fold=0)),
+)
+def test_a_moment_is_the_wall_clock_time_over_both_changes_of_clock(
+    change: date, around: int, days: int, at: time
+) -> None:
+    day = change + timedelta(days=around)
+    moment = Moment(days, at, NEW_YORK).of(day)
+    assert moment.utcoffset() == timedelta(0)
+    local = moment.astimezone(NEW_YORK)
+    wanted = datetime.combine(day + timedelta(days=days), at)
+    in_the_gap = wanted.date() == date(2013, 3, 10) and wanted.hour == 2
+    # An hour that the clocks leave out is an hour later on the wall; every other time is what the wall shows.
+    assert local.replace(tzinfo=None, fold=0) == wanted + timedelta(hours=in_the_gap)

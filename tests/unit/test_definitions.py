@@ -1,0 +1,168 @@
+"""The graph: every asset says whose it is and what it is, has one name everywhere, and loads without heavy imports."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from foundation.contract import load_contracts
+from foundation.settings import PROJECT, Settings
+from orchestrator.manifests import TARGETS, manifest_dir
+
+MATERIALIZABLE = {
+    *(f"{layer}/{feed}" for layer in ("bronze", "silver", "quarantine") for feed in ("flights", "schedule")),
+    "gold/flight_facts",
+    "gold/carrier_history",
+    "warehouse/fct_flights",
+    "warehouse/mart_on_time_by_carrier",
+    "features/carrier_history",
+    "models/arrival_delay",
+    "predictions/arrival_delay",
+}
+LANDED = {"landing/flights", "landing/schedule"}
+# They take seconds to import, and the graph is loaded by every command.
+HEAVY = ("pyspark", "mlflow", "feast", "lightgbm", "sklearn", "pandas", "pyarrow", "pyiceberg", "great_expectations")
+CHECKS = {"every_bronze_row_has_one_fate", "keys_are_unique_and_required_columns_filled"}
+
+
+def specs(definitions: dg.Definitions) -> Iterator[tuple[str, dg.AssetSpec]]:
+    for spec in definitions.resolve_all_asset_specs():
+        if spec.key.to_user_string() in MATERIALIZABLE:
+            yield spec.key.to_user_string(), spec
+
+
+def loaded_modules(statement: str, settings: Settings) -> set[str]:
+    """The top-level modules that a fresh interpreter has after a statement."""
+    code = f"import json, sys; {statement}; print(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        env={**os.environ, "ASSAY_HOME": str(settings.home)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_assets_are_those_of_the_design(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == MATERIALIZABLE
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == MATERIALIZABLE | LANDED
+
+
+def test_every_asset_has_an_owner_a_group_a_kind_and_a_description(definitions: dg.Definitions) -> None:
+    lacking = {
+        name: [what for what in ("owners", "group_name", "kinds", "description") if not getattr(spec, what)]
+        for name, spec in specs(definitions)
+    }
+    assert len(lacking) == len(MATERIALIZABLE)
+    assert {name: what for name, what in lacking.items() if what} == {}
+
+
+def test_every_asset_stands_in_the_group_of_its_layer(definitions: dg.Definitions) -> None:
+    assert {name: spec.group_name for name, spec in specs(definitions)} == {
+        name: name.partition("/")[0] for name in MATERIALIZABLE
+    }
+
+
+def test_every_asset_says_when_it_is_late(definitions: dg.Definitions) -> None:
+    assert [name for name, spec in specs(definitions) if spec.freshness_policy is None] == []
+
+
+def test_a_range_is_one_run_for_every_daily_asset(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    daily = [
+        key
+        for key in graph.materializable_asset_keys
+        if isinstance(graph.get(key).partitions_def, dg.DailyPartitionsDefinition)
+    ]
+    assert len(daily) == len(MATERIALIZABLE) - 2, "all but the monthly model and the mart, which is built whole"
+    assert {graph.get(key).backfill_policy for key in daily} == {dg.BackfillPolicy.single_run()}
+
+
+def test_all_daily_assets_have_the_365_days_of_2013(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    keys = {
+        tuple(partitions.get_partition_keys())
+        for key in graph.get_all_asset_keys()
+        if isinstance(partitions := graph.get(key).partitions_def, dg.DailyPartitionsDefinition)
+    }
+    assert len(keys) == 1, "a run's selection may hold one definition only"
+    ((first, *_, last),) = keys
+    assert (first, last) == ("2013-01-01", "2013-12-31")
+
+
+def test_every_silver_table_is_checked_before_anything_downstream_runs(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    found = {(key.asset_key.to_user_string(), key.name) for key in graph.asset_check_keys if key.name in CHECKS}
+    assert found == {(f"silver/{feed}", name) for feed in ("flights", "schedule") for name in CHECKS}
+    assert all(graph.get(key).blocking for key in graph.asset_check_keys if key.name in CHECKS)
+
+
+def test_every_dbt_test_is_a_check_of_its_asset(definitions: dg.Definitions) -> None:
+    checked = {key.asset_key.to_user_string() for key in definitions.resolve_asset_graph().asset_check_keys}
+    assert {name for name in MATERIALIZABLE if name.startswith(("gold/", "warehouse/"))} <= checked
+
+
+def test_predictions_depend_on_nothing_that_is_known_only_afterwards(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    parents = {key.to_user_string() for key in graph.get(dg.AssetKey(["predictions", "arrival_delay"])).parent_keys}
+    assert parents == {"silver/schedule", "features/carrier_history", "models/arrival_delay"}
+
+
+def test_the_line_has_no_gap_from_landing_to_the_mart(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    line = ["landing/flights", "bronze/flights", "silver/flights", "gold/flight_facts"]
+    line += ["warehouse/fct_flights", "warehouse/mart_on_time_by_carrier"]
+    for parent, child in zip(line, line[1:], strict=False):
+        parents = {key.to_user_string() for key in graph.get(dg.AssetKey.from_user_string(child)).parent_keys}
+        assert parent in parents, child
+
+
+def test_every_feed_has_a_landing_sensor_that_is_on(definitions: dg.Definitions) -> None:
+    sensors = {sensor.name: sensor for sensor in definitions.sensors or []}
+    assert set(sensors) == {"automation", *(f"landing_{feed}" for feed in load_contracts())}
+    assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
+
+
+def test_every_definition_can_be_loaded_by_the_daemon(definitions: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_a_branch_has_the_same_assets_on_tables_of_its_own(
+    definitions: dg.Definitions, set_up: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from orchestrator.definitions import build_definitions
+
+    home = tmp_path_factory.mktemp("branch")
+    branch = set_up.model_copy(update={"environment": "pr-42", "home": home})
+    for target in TARGETS:
+        manifest_dir(branch, target).mkdir(parents=True)
+        shutil.copy(manifest_dir(set_up, target) / "manifest.json", manifest_dir(branch, target))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # these manifests are the other environment's: their keys are what is tested
+        branched = build_definitions(branch)
+    assert branched.resolve_asset_graph().get_all_asset_keys() == definitions.resolve_asset_graph().get_all_asset_keys()
+    tables = {name: spec.metadata["table"] for name, spec in specs(branched) if "table" in spec.metadata}
+    assert tables["silver/flights"] == "lake.pr_42__silver.flights"
+    assert tables.keys() >= {name for name in MATERIALIZABLE if name.startswith(("bronze/", "silver/", "quarantine/"))}
+    assert not set(tables.values()) & {spec.metadata.get("table") for _, spec in specs(definitions)}
+
+
+def test_loading_the_graph_imports_no_engine(set_up: Settings) -> None:
+    modules = loaded_modules("import orchestrator.definitions", set_up)
+    assert "dagster" in modules
+    assert sorted(modules & set(HEAVY)) == []
+
+
+def test_the_command_line_starts_without_dagster(set_up: Settings) -> None:
+    modules = loaded_modules("import orchestrator.cli.main", set_up)
+    assert "typer" in modules
+    assert sorted(modules & {"dagster", "dagster_dbt", "dbt", "sqlalchemy", *HEAVY}) == []
