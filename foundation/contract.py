@@ -65,7 +65,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Contract:
-    """A feed. `day_column` is the key's day, equal to the `ds` of the file's path (None for `load: full`)."""
+    """A feed. `day_column` is the key's day, equal to the `ds` of the file's path."""
 
     feed: str
     file: Path
@@ -73,8 +73,8 @@ class Contract:
     owner: str
     columns: tuple[Column, ...]
     format: Literal["csv"]
-    load: Literal["append_daily", "full"]
-    day_column: str | None
+    load: Literal["append_daily"]
+    day_column: str
     starts: date
     ends: date | None
     due: Moment
@@ -114,12 +114,12 @@ def load_contract(file: Path) -> Contract:
     if len(tables) != 1 or tables[0].name != feed:
         raise _refused(file, "schema", f"must be one table named {feed}")
     columns = tuple(_column(file, item) for item in tables[0].properties or [])
-    load = _one_of(file, "load", custom.get("load"), ("append_daily", "full"))
+    load = _one_of(file, "load", custom.get("load"), ("append_daily",))
     days = [item.name for item in tables[0].properties or [] if item.partitioned]
     keys = [column.name for column in columns if column.key]
     if not keys:
         raise _refused(file, "schema", "has no key: mark its columns with primaryKey: true")
-    if load == "append_daily" and (len(days) != 1 or days[0] not in keys):
+    if len(days) != 1 or days[0] not in keys:
         raise _refused(
             file, "schema", "a daily feed needs one column with partitioned: true, and it must be part of the key"
         )
@@ -133,7 +133,7 @@ def load_contract(file: Path) -> Contract:
         columns=columns,
         format=_one_of(file, "servers[0].format", (document.servers[0].format if document.servers else None), ("csv",)),
         load=load,
-        day_column=days[0] if load == "append_daily" else None,
+        day_column=str(days[0]),
         starts=_date(file, "starts", custom.get("starts")),
         ends=_date(file, "ends", ends) if ends is not None else None,
         due=_moment(file, "due", custom.get("due")),

@@ -19,7 +19,7 @@ def daily_partitions(contracts: Mapping[str, Contract]) -> dg.DailyPartitionsDef
 
     Days of an open-ended feed are known as soon as the earliest feed can have them: the schedule of tomorrow arrives today.
     """
-    daily = [contract for contract in contracts.values() if contract.day_column]
+    daily = list(contracts.values())
     starts = min(contract.starts for contract in daily)
     ends = [contract.ends for contract in daily if contract.ends]
     if len(ends) == len(daily):

@@ -71,10 +71,8 @@ def _reasons(contract: Contract) -> list["SparkColumn"]:
     rules = [F.when(F.col(CORRUPT).isNotNull(), F.lit("malformed_row"))]
     for column in contract.received:
         rules += [F.when(broken, F.lit(f"{rule}:{column.name}")) for rule, broken in _broken(column).items()]
-    if contract.day_column:
-        rules.append(
-            F.when(F.col(TYPED + contract.day_column) != F.col("ds"), F.lit(f"wrong_partition:{contract.day_column}"))
-        )
+    other_day = F.col(TYPED + contract.day_column) != F.col("ds")
+    rules.append(F.when(other_day, F.lit(f"wrong_partition:{contract.day_column}")))
     return rules
 
 

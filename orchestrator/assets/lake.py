@@ -53,12 +53,14 @@ def lake_assets(
             day: {
                 "dagster/partition_row_count": result.rows,
                 "file_versions": len(result.versions),
-                "newest_files": [version.path for version in result.versions],
+                "files": sorted({version.path for version in result.versions}),
                 "snapshot_id": str(outcome.snapshot_id),
             }
             for day, result in outcome.days.items()
             if result.error is None
         }
+        for day, values in good.items():
+            context.log_event(dg.AssetMaterialization(landing, partition=str(day), metadata={"files": values["files"]}))
         report_days(context, {bronze: good}, {d: r.error for d, r in outcome.days.items() if r.error is not None})
 
     @dg.multi_asset(
