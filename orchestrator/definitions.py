@@ -50,7 +50,7 @@ def build_definitions(
             *model_assets(settings, daily, monthly_partitions(daily)),
         ],
         sensors=[automation_sensor(), *[landing_sensor(settings, contract, daily) for contract in feeds.values()]],
-        resources={"dbt": dbt_resource(settings), **(resources or {})},
+        resources={"dbt": dbt_resource(), **(resources or {})},
         # One process: a step of its own process costs 2.5 s on two cores, and the work is done by the engines.
         executor=dg.in_process_executor,
     )

@@ -22,7 +22,7 @@ Assay = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def type_assay(
-    home: Path, *words: str, env: dict[str, str] | None = None, timeout: int = 600
+    home: Path, *words: str, env: dict[str, str] | None = None, timeout: int = 900
 ) -> subprocess.CompletedProcess[str]:
     """Types `./assay …` as a person with this home would, and returns what they see."""
     environment = {**SHELL, "ASSAY_HOME": str(home), "COLUMNS": "200", **(env or {})}
@@ -52,7 +52,7 @@ def assay(stack: Settings) -> Assay:
     """Types a command on the stack's home."""
 
     def type_on_stack(
-        *words: str, env: dict[str, str] | None = None, timeout: int = 600
+        *words: str, env: dict[str, str] | None = None, timeout: int = 900
     ) -> subprocess.CompletedProcess[str]:
         return type_assay(stack.home, *words, env=env, timeout=timeout)
 

@@ -6,9 +6,11 @@ https://docs.dagster.io/integrations/libraries/dbt
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -105,9 +107,11 @@ def dbt_group(settings: Settings, target: str, partitions: dg.PartitionsDefiniti
     return groups
 
 
-def dbt_resource(settings: Settings) -> DbtCliResource:
+def dbt_resource() -> DbtCliResource:
     """dbt on our project. It names no target: its own would be put behind the one that each call names."""
-    return DbtCliResource(project_dir=str(DBT_PROJECT), profiles_dir=str(DBT_PROJECT))
+    return DbtCliResource(
+        project_dir=str(DBT_PROJECT), profiles_dir=str(DBT_PROJECT), dbt_executable=str(Path(sys.executable).parent / "dbt")
+    )
 
 
 def dbt_environment(settings: Settings) -> dict[str, str]:

@@ -40,12 +40,10 @@ def test_every_service_is_ready(stack: Settings) -> None:
     assert {one.name for one in services.status(stack) if one.ready} == set(programs.embedded(stack))
 
 
-def test_up_on_running_services_changes_no_process_and_is_quick(stack: Settings) -> None:
+def test_up_on_running_services_changes_no_process(stack: Settings) -> None:
     services.up(stack, silent)
     before = pids(stack)
-    began = time.monotonic()
     services.up(stack, silent)
-    assert time.monotonic() - began < 5
     assert pids(stack) == before
 
 
