@@ -146,7 +146,12 @@ def load_contract(file: Path) -> Contract:
 @cache
 def load_contracts(folder: Path = CONTRACTS) -> Mapping[str, Contract]:
     """Every contract of a folder, by feed, in name order."""
-    return {contract.feed: contract for contract in map(load_contract, sorted(folder.glob(f"*{SUFFIX}")))}
+    contracts = {contract.feed: contract for contract in map(load_contract, sorted(folder.glob(f"*{SUFFIX}")))}
+    for contract in contracts.values():
+        for ref in contract.refs:
+            if ref not in contracts:
+                raise _refused(contract.file, "refs", f"{ref!r} is no feed; write one of {', '.join(contracts)}")
+    return contracts
 
 
 def find_contract(feed: str) -> Contract:

@@ -8,7 +8,6 @@ A service whose address is set is external; otherwise it is embedded and its add
 `ASSAY_EMBEDDED`, so that they are not taken for external ones.
 """
 
-import getpass
 import json
 import os
 from datetime import datetime
@@ -59,7 +58,6 @@ class Settings(BaseSettings):
         validation_alias="ASSAY_CACHE",
     )
     now: datetime | None = Field(None, validation_alias="ASSAY_NOW")
-    user: str = Field(default_factory=getpass.getuser, validation_alias="ASSAY_USER")
     embedded_exports: str = Field("", validation_alias="ASSAY_EMBEDDED")
 
     spark_remote_external: str | None = Field(None, validation_alias="SPARK_REMOTE")
@@ -93,8 +91,8 @@ class Settings(BaseSettings):
         lake_unset = [v for part, v in LAKE_VARIABLES.items() if not external[part]]
         if lake_set and lake_unset:
             raise AssayError(
-                f"{', '.join(lake_set)} is external but {', '.join(lake_unset)} is not: engines, catalog and storage of one "
-                "lake must reach the same files",
+                f"External: {', '.join(lake_set)}; not set: {', '.join(lake_unset)}. Engines, catalog and storage of one lake "
+                "must reach the same files",
                 f"set {', '.join(lake_unset)} as well, or unset {', '.join(lake_set)}",
             )
         return self

@@ -28,7 +28,7 @@ class SnapshotSource(DatasetSource):
             AssayError: always, with how to read it.
         """
         raise AssayError(
-            f"MLflow cannot read {self.uri}", "read it with load_table(…).scan(snapshot_id=…) of feature_repo.lake"
+            f"MLflow cannot read {self.uri}", "read it with load_table(…).scan(snapshot_id=…) of foundation.lake"
         )
 
     @staticmethod

@@ -38,15 +38,16 @@ def report_days(
     Raises:
         dagster.Failure: at least one day is bad. Its good days are already recorded.
     """
-    if not errors:
-        for key, days in metadata.items():
-            for day, values in days.items():
-                context.add_asset_metadata(dict(values), asset_key=key, partition_key=str(day))
-        return
     for key, days in metadata.items():
+        # A step that fails records nothing by itself, nor does it for an asset that it wrote without being asked for.
+        by_itself = not errors and key in context.selected_asset_keys
         for day, values in days.items():
-            if day not in errors:
+            if by_itself:
+                context.add_asset_metadata(dict(values), asset_key=key, partition_key=str(day))
+            elif day not in errors:
                 context.log_event(dg.AssetMaterialization(key, partition=str(day), metadata=dict(values)))
+    if not errors:
+        return
     raise failure(list(errors.values()), good=sorted(set(next(iter(metadata.values()), {})) - set(errors)))
 
 
@@ -68,7 +69,7 @@ def column_schema(columns: Sequence[Column]) -> dict[str, Any]:
                 dg.TableColumn(
                     column.name,
                     column.spark_type,
-                    column.description,
+                    column.description + (f" ({column.classification})" if column.classification else ""),
                     dg.TableColumnConstraints(nullable=not column.required),
                 )
                 for column in columns

@@ -78,13 +78,13 @@ def _day_error(contract: Contract, day: date, versions: Sequence[Version]) -> As
         if version.state != ACCEPTED:
             return AssayError(
                 f"{where}: landing/{version.path} was rejected: {version.reason}; Bronze is as it was before",
-                f"ask for the file again, then run: dagster asset materialize --select bronze/{contract.feed} --partition {day}",
+                f"ask for the file again, then run: ./assay dagster asset materialize --select bronze/{contract.feed} --partition {day}",
             )
     if not versions:
         return AssayError(
             f"{where}: no file has arrived in landing/{contract.feed}/ds={day}/",
             f"land it (./assay land {contract.feed} {day}), "
-            f"then run: dagster asset materialize --select bronze/{contract.feed} --partition {day}",
+            f"then run: ./assay dagster asset materialize --select bronze/{contract.feed} --partition {day}",
         )
     return None
 

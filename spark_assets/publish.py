@@ -110,7 +110,7 @@ def _day_error(outcome: DayOutcome, contract: Contract) -> AssayError | None:
     if not current:
         return AssayError(
             f"{where}: Bronze has no row of that day",
-            f"land its file, then run: dagster asset materialize --select bronze/{contract.feed},silver/{contract.feed} "
+            f"land its file, then run: ./assay dagster asset materialize --select bronze/{contract.feed},silver/{contract.feed} "
             f"--partition {outcome.day}",
         )
     if quarantined > contract.max_quarantined * current:

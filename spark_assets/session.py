@@ -3,6 +3,7 @@
 Belongs here: connecting, and turning a server's error into one line. Does not belong here: queries.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ def connect(settings: Settings) -> Iterator["SparkSession"]:
     """
     from pyspark.errors import PySparkException
 
+    # It prints each error a second time, as 4,000 characters of JSON.
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     try:
         yield _session(settings.spark_remote)
     except PySparkException as error:

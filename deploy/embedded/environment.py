@@ -40,7 +40,6 @@ def exports(settings: Settings) -> dict[str, str]:
         "ASSAY_CACHE": str(settings.cache),
         "ASSAY_EMBEDDED": ",".join(part for part in ADDRESSES if not settings.is_external(part)),
         "ASSAY_SCHEMA_PREFIX": schema_prefix(settings.environment),
-        "ASSAY_CATALOG_URI": settings.iceberg_catalog_properties()["uri"],
         "ASSAY_WAREHOUSE_URI": settings.warehouse_uri,
         "ASSAY_LEDGER_URL": settings.ledger_url,
         "ASSAY_FEAST_REGISTRY": settings.feast_registry,
@@ -71,8 +70,9 @@ def exports(settings: Settings) -> dict[str, str]:
     }
     if settings.is_external("catalog"):
         variables["ICEBERG_CATALOG_URI"] = settings.iceberg_catalog_properties()["uri"]
-    if settings.now:
-        variables["ASSAY_NOW"] = settings.now.isoformat()
+    # The home's own clock stays in its settings.env: exported, it would outlive the next demo.
+    if os.environ.get("ASSAY_NOW"):
+        variables["ASSAY_NOW"] = os.environ["ASSAY_NOW"]
     return variables
 
 

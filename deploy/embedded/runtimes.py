@@ -170,7 +170,7 @@ def _package_folder(name: str) -> Path:
     # Without importing it: pyspark takes a second.
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise AssayError(f"The Python package {name} is not installed", "run ./assay setup")
+        raise AssayError(f"The Python package {name} is not installed", "delete .venv and run ./assay again")
     return Path(next(iter(spec.submodule_search_locations)))
 
 

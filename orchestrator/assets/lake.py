@@ -68,7 +68,7 @@ def lake_assets(
         specs=[
             dg.AssetSpec(
                 silver,
-                deps=[bronze],
+                deps=[bronze, *[dg.AssetKey(["silver", ref]) for ref in contract.refs]],
                 group_name="silver",
                 kinds={"spark", "iceberg"},
                 owners=[contract.owner],
@@ -76,6 +76,7 @@ def lake_assets(
                 metadata={"table": str(settings.table("silver", contract.feed)), **column_schema(contract.columns)},
                 freshness_policy=due_policy(contract),
                 automation_condition=any_partition(),
+                skippable=True,
             ),
             dg.AssetSpec(
                 quarantine,
@@ -87,8 +88,11 @@ def lake_assets(
                 metadata={"table": str(settings.table("quarantine", contract.feed))},
                 freshness_policy=due_policy(contract),
                 automation_condition=any_partition(),
+                skippable=True,
             ),
         ],
+        # Both are always written, as they are one truth; either may be asked for alone.
+        can_subset=True,
         check_specs=[
             dg.AssetCheckSpec(
                 ONE_FATE, asset=silver, blocking=True, description="The four fates sum to Bronze, by day."
@@ -106,10 +110,10 @@ def lake_assets(
 
         written = refine(settings, contract, run_days(context), lineage(context, silver))
         errors = {day: outcome.error for day, outcome in written.days.items() if outcome.error is not None}
-        for name in (ONE_FATE, AUDITED):
+        for check in context.selected_asset_check_keys:
             yield dg.AssetCheckResult(
                 asset_key=silver,
-                check_name=name,
+                check_name=check.name,
                 passed=True,  # a day that broke either was not published, and its error follows
                 metadata={"days": len(written.days) - len(errors), "days_not_published": [str(day) for day in errors]},
             )
@@ -135,7 +139,7 @@ def lake_assets(
             },
             errors,
         )
-        yield dg.MaterializeResult(asset_key=silver)
-        yield dg.MaterializeResult(asset_key=quarantine)
+        for key in context.selected_asset_keys:
+            yield dg.MaterializeResult(asset_key=key)
 
     return [landed, bronze_asset, silver_asset]

@@ -110,7 +110,9 @@ def dbt_group(settings: Settings, target: str, partitions: dg.PartitionsDefiniti
 def dbt_resource() -> DbtCliResource:
     """dbt on our project. It names no target: its own would be put behind the one that each call names."""
     return DbtCliResource(
-        project_dir=str(DBT_PROJECT), profiles_dir=str(DBT_PROJECT), dbt_executable=str(Path(sys.executable).parent / "dbt")
+        project_dir=str(DBT_PROJECT),
+        profiles_dir=str(DBT_PROJECT),
+        dbt_executable=str(Path(sys.executable).parent / "dbt"),
     )
 
 

@@ -76,6 +76,10 @@ def _names(settings: Settings, target: str) -> set[str]:
     names: set[str] = set()
     for node in [*manifest["nodes"].values(), *manifest["exposures"].values()]:
         names |= {node["name"], *node["fqn"], *node.get("tags", []), *Path(node["path"]).with_suffix("").parts}
+    # Both manifests declare every source; one belongs where something is made of it.
+    read = {parent for parents in manifest["parent_map"].values() for parent in parents}
+    for unique_id in read & set(manifest["sources"]):
+        names |= {manifest["sources"][unique_id]["source_name"], manifest["sources"][unique_id]["name"]}
     return names - {manifest["metadata"]["project_name"]}
 
 

@@ -186,7 +186,8 @@ def _print_model(settings: Settings, console: Console, tomorrow: date) -> None:
         return
     console.print(
         f"  on the last {metrics['held_out_days']:.0f} days, held out ({metrics['rows']:,.0f} flights, "
-        f"{metrics['observed_rate']:.1%} of them late; before them {metrics['base_rate']:.1%}):"
+        f"{metrics['observed_rate']:.1%} of them late; before them {metrics['base_rate']:.1%}):",
+        soft_wrap=True,
     )
     for name in ("log_loss", "brier"):
         ours, base = metrics[name], metrics[f"{name}_of_base_rate"]

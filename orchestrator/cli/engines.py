@@ -78,11 +78,16 @@ def _clickhouse(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:
 
 
 def _spark(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:
+    from pyspark.errors import AnalysisException, ParseException
+
     from spark_assets.session import connect
 
     with connect(settings) as spark:
-        for row in spark.sql(statement).toLocalIterator():
-            yield tuple(row)
+        try:
+            for row in spark.sql(statement).toLocalIterator():
+                yield tuple(row)
+        except (AnalysisException, ParseException) as error:
+            raise _refused("Spark", error, "spark") from None
 
 
 def _refused(engine: str, error: Exception, service: str) -> AssayError:

@@ -35,7 +35,7 @@ PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_
 def run() -> int:
     """Runs the command that was typed and returns its exit code."""
     try:
-        app(standalone_mode=True)
+        app(prog_name="./assay")
     except AssayError as error:
         errors.print(
             f"[bold red]error:[/] {escape(error.what)}.\n[bold]Next:[/] {escape(error.next_action)}.", soft_wrap=True

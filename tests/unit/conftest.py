@@ -3,7 +3,9 @@
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,15 +60,16 @@ def set_up(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         for name in [name for name in os.environ if name.split("_")[0] in OURS]:
             patch.delenv(name)
         settings = load(home)
-        for target in TARGETS:
-            build(settings, target)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda target: build(settings, target), TARGETS))
     return settings
 
 
 @pytest.fixture(scope="session")
 def definitions(set_up: Settings) -> "Iterator[dg.Definitions]":
     """The graph, as webserver, daemon and command line load it."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Dagster's betas, which the package silences outside of pytest
         for name in [name for name in os.environ if name.split("_")[0] in OURS]:
             patch.delenv(name)
         patch.setenv("ASSAY_HOME", str(set_up.home))

@@ -3,13 +3,16 @@
 import gzip
 import hashlib
 import os
+import select
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from foundation.contract import Contract
 from foundation.settings import Settings, load
@@ -410,13 +413,27 @@ def test_a_file_that_a_corrected_contract_can_read_is_accepted_when_it_is_sent_a
     assert of_first_day(settings)[-1].state == "accepted"
 
 
-def test_first_users_of_a_fresh_ledger_do_not_disturb_each_other(settings: Settings) -> None:
-    reader, writer = os.pipe()
+@pytest.mark.xfail(
+    strict=True,
+    reason="create_all looks for the table, then creates it: who comes in between makes it fail with 'already exists'",
+)
+def test_two_first_users_of_a_ledger_do_not_disturb_each_other(settings: Settings) -> None:
+    look = SQLiteDialect.has_table
+    others: list[int] = []
 
-    def work() -> None:
-        os.read(reader, 1)
-        known_days(settings, FEED)
+    def look_and_be_overtaken(*arguments: Any, **named: Any) -> bool:
+        seen = look(*arguments, **named)
+        if not others:
+            reader, writer = os.pipe()
+            patch.undo()
+            others.append(forked(lambda: (known_days(settings, FEED), os.write(writer, b"done"))))
+            select.select([reader], [], [], 1)  # no longer, as it may rightly wait for us
+        return seen
 
-    workers = [forked(work) for _ in range(8)]
-    os.write(writer, b"x" * 8)
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in workers] == [0] * 8
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SQLiteDialect, "has_table", look_and_be_overtaken)
+        try:
+            assert known_days(settings, FEED) == []
+        finally:
+            codes = [os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) for other in others]
+    assert codes == [0]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 
 import dagster as dg
 import pytest
@@ -121,7 +122,7 @@ def test_the_line_has_no_gap_from_landing_to_the_mart(definitions: dg.Definition
     graph = definitions.resolve_asset_graph()
     line = ["landing/flights", "bronze/flights", "silver/flights", "gold/flight_facts"]
     line += ["warehouse/fct_flights", "warehouse/mart_on_time_by_carrier"]
-    for parent, child in zip(line, line[1:], strict=False):
+    for parent, child in pairwise(line):
         parents = {key.to_user_string() for key in graph.get(dg.AssetKey.from_user_string(child)).parent_keys}
         assert parent in parents, child
 

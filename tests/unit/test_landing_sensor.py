@@ -151,7 +151,7 @@ def test_a_day_that_no_partition_knows_does_not_stop_the_others(landing: Landing
 
 @pytest.mark.xfail(
     strict=True,
-    reason="the cursor stays below what was left, so the earlier days are asked for again with keys that Dagster knows, tick after tick",
+    reason="below the cursor's bound the earlier days are asked for again, tick after tick, with keys that Dagster knows",
 )
 def test_late_days_that_fail_do_not_keep_back_those_that_were_left(landing: Landing) -> None:
     left = range(100, 100 + 2 * (2 * MAX_REQUESTS), 2)

@@ -4,6 +4,7 @@ from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,7 @@ def test_ranges_hold_exactly_the_days_each_once(days: list[date]) -> None:
 def test_between_two_ranges_is_at_least_one_day(days: list[date]) -> None:
     ranges = consecutive(days)
     assert all(first <= last for first, last in ranges)
-    assert all(before[1] + ONE_DAY < after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before[1] + ONE_DAY < after[0] for before, after in pairwise(ranges))
 
 
 def test_a_range_goes_over_the_end_of_a_year() -> None:
