@@ -100,6 +100,10 @@ def load_contract(file: Path) -> Contract:
     """
     try:
         document = OpenDataContractStandard.from_string(file.read_text(encoding="utf-8"))
+    except TypeError as error:
+        raise AssayError(
+            f"{file.name} is empty, or no mapping", "write a contract; contracts/flights.odcs.yaml is one"
+        ) from error
     except yaml.YAMLError as error:
         raise AssayError(f"{file.name} is not YAML: {error}", "correct the line that it names") from error
     except ValidationError as error:
@@ -117,13 +121,23 @@ def load_contract(file: Path) -> Contract:
     load = _one_of(file, "load", custom.get("load"), ("append_daily",))
     days = [item.name for item in tables[0].properties or [] if item.partitioned]
     keys = [column.name for column in columns if column.key]
+    for column in columns:
+        if [other.name for other in columns].count(column.name) > 1:
+            raise _refused(file, f"column {column.name}", "stands there twice; rename or drop one")
+        if column.key and column.derived:
+            raise _refused(file, f"column {column.name}", "a key must be received: drop primaryKey or transformLogic")
     if not keys:
         raise _refused(file, "schema", "has no key: mark its columns with primaryKey: true")
     if len(days) != 1 or days[0] not in keys:
         raise _refused(
             file, "schema", "a daily feed needs one column with partitioned: true, and it must be part of the key"
         )
-    ends = custom.get("ends")
+    if next(column.spark_type for column in columns if column.name == days[0]) != "date":
+        raise _refused(file, f"column {days[0]}", "the day of a row must have physicalType: date")
+    starts = _date(file, "starts", custom.get("starts"))
+    ends = _date(file, "ends", custom["ends"]) if custom.get("ends") is not None else None
+    if ends is not None and ends < starts:
+        raise _refused(file, "ends", f"{ends} is before starts, {starts}")
     members = document.team if isinstance(document.team, list) else (document.team.members if document.team else None)
     return Contract(
         feed=feed,
@@ -134,8 +148,8 @@ def load_contract(file: Path) -> Contract:
         format=_one_of(file, "servers[0].format", (document.servers[0].format if document.servers else None), ("csv",)),
         load=load,
         day_column=str(days[0]),
-        starts=_date(file, "starts", custom.get("starts")),
-        ends=_date(file, "ends", ends) if ends is not None else None,
+        starts=starts,
+        ends=ends,
         due=_moment(file, "due", custom.get("due")),
         available=_moment(file, "available", custom.get("available")),
         refs=tuple(custom.get("refs") or ()),
@@ -182,11 +196,17 @@ def _column(file: Path, item: SchemaProperty) -> Column:
     if kind not in TYPES and not DECIMAL.fullmatch(kind):
         raise _refused(file, f"column {name}", f"physicalType {kind!r}: write one of {', '.join(TYPES)}, decimal(p,s)")
     options: dict[str, Any] = item.logicalTypeOptions or {}
-    unknown = set(options) - {"minimum", "maximum", "pattern", "format"}
+    unknown = set(options) - {"minimum", "maximum", "pattern"}
     if unknown:
         raise _refused(
             file, f"column {name}", f"logicalTypeOptions {', '.join(sorted(unknown))} would not be checked; drop it"
         )
+    try:
+        re.compile(options.get("pattern") or "")
+    except re.error as error:
+        raise _refused(
+            file, f"column {name}", f"pattern {options['pattern']!r} is no regular expression: {error}"
+        ) from error
     return Column(
         name=name,
         spark_type=kind,
@@ -224,11 +244,11 @@ def _moment(file: Path, where: str, value: object) -> Moment:
     days, hour, minute, zone = match.groups()
     try:
         return Moment(int(days), time(int(hour), int(minute)), ZoneInfo(zone))
-    except (ValueError, ZoneInfoNotFoundError) as error:
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
         raise _refused(file, where, f"{value!r}: {error}") from error
 
 
 def _fraction(file: Path, value: object) -> float:
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise _refused(file, "max_quarantined", f"{value!r} is no share; write a number from 0 to 1")
     return float(value)

@@ -44,7 +44,8 @@ def schema_prefix(environment: str) -> str:
         raise AssayError(
             f"ASSAY_ENV={environment!r} has no letter or digit", "name the environment, such as pr-42 or dev_ana"
         )
-    return f"{slug}__"
+    # An identifier may not start with a digit in Trino. No other environment gets this prefix, as no slug starts with _.
+    return f"_{slug}__" if slug[0].isdigit() else f"{slug}__"
 
 
 def physical_name(environment: str, layer: str, table: str) -> PhysicalName:

@@ -57,8 +57,10 @@ versions = sa.Table(
 
 @dataclass(frozen=True)
 class Landed:
-    """A file in the landing folder. `path` is relative to it; `mtime_ns` is in nanoseconds."""
+    """A file in the landing folder. `path` is its identity: relative, and with bytes that are no UTF-8 escaped, as the
+    ledger holds text; `mtime_ns` is in nanoseconds."""
 
+    source: Path
     path: str
     day: date
     size: int
@@ -87,11 +89,8 @@ class Version:
 
 
 def archived_file(settings: Settings, feed: str, sha256: str, path: str) -> Path:
-    return (
-        settings.archive
-        / feed
-        / (sha256 + "".join(suffix for suffix in (".csv", ".gz") if suffix in Path(path).suffixes))
-    )
+    """Where bytes are kept. Only a name that ends in .gz is taken for gzip, as `_fault` does."""
+    return settings.archive / feed / (sha256 + (".csv.gz" if path.endswith(".gz") else ".csv"))
 
 
 @cache
@@ -102,7 +101,10 @@ def _engine(url: str) -> sa.Engine:
         engine = sa.create_engine(url, connect_args={"timeout": 60})
     else:
         engine = sa.create_engine(url)
-    metadata.create_all(engine)
+    try:
+        metadata.create_all(engine)
+    except sa.exc.OperationalError:
+        metadata.create_all(engine)  # somebody else made the table between our look and our create; now it is there
     return engine
 
 
@@ -133,7 +135,8 @@ def listing(settings: Settings, contract: Contract) -> list[Landed]:
         for file in sorted(folder.iterdir()):
             if file.is_file() and not file.name.startswith((".", "_")) and not file.name.endswith(".tmp"):
                 stat = file.stat()
-                found.append(Landed(str(file.relative_to(settings.landing)), day, stat.st_size, stat.st_mtime_ns))
+                path = os.fsencode(file.relative_to(settings.landing)).decode("utf-8", "backslashreplace")
+                found.append(Landed(file, path, day, stat.st_size, stat.st_mtime_ns))
     return found
 
 
@@ -246,7 +249,7 @@ def _day(text: str) -> date | None:
 
 
 def _archive_one(settings: Settings, contract: Contract, file: Landed) -> Version | None:
-    source = settings.landing / file.path
+    source = file.source
     folder = settings.archive / contract.feed
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{os.getpid()}.part"
@@ -276,7 +279,8 @@ def _record(settings: Settings, contract: Contract, file: Landed, sha256: str, r
     with _ledger(settings) as connection:
         of_path = sa.select(versions).where(versions.c.path == file.path).order_by(versions.c.sequence.desc())
         newest = connection.execute(of_path.limit(1)).first()
-        if newest is not None and newest.sha256 == sha256:
+        # Bytes that were rejected are judged again when they are sent again: the contract may have been corrected.
+        if newest is not None and newest.sha256 == sha256 and newest.reason == reason:
             connection.execute(
                 versions.update()
                 .where(versions.c.sequence == newest.sequence)
@@ -321,7 +325,10 @@ def _fault(file: Path, path: str, contract: Contract) -> str | None:
         header = head.splitlines()[0].decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return f"header is not UTF-8: {error.reason} at byte {error.start}"
-    names = next(csv.reader([header]), [])
+    try:
+        names = next(csv.reader([header]), [])
+    except csv.Error as error:
+        return f"header is no CSV: {error}"
     expected = [column.name for column in contract.received]
     if names == expected:
         return None

@@ -131,4 +131,8 @@ def _cause(error: "dg.SerializableErrorInfo | None") -> str:  # pyright: ignore[
     """The innermost message of a chain of errors, which is ours."""
     while error is not None and error.cause is not None:
         error = error.cause
-    return error.message.strip() if error is not None else "it failed without a message"
+    return (
+        error.message.strip().removeprefix("foundation.errors.AssayError: ")
+        if error is not None
+        else "it failed silently"
+    )

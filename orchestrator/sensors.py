@@ -2,9 +2,14 @@
 
 Belongs here: asking the ledger and requesting runs. Does not belong here: copying or judging files (intake).
 
-The cursor is the highest sequence of the ledger that was requested, one number however many files there are. Versions
-that a run of somebody else's already brought to Bronze are not requested again.
+The cursor is the highest sequence of the ledger that was requested, one number however many files there are, and the
+sequences before it whose day no partition knows yet. Versions that a run of somebody else's already brought to Bronze are
+not requested again.
 """
+
+import json
+from collections.abc import Sequence
+from datetime import date
 
 import dagster as dg
 
@@ -12,8 +17,8 @@ from foundation.contract import Contract
 from foundation.errors import AssayError
 from foundation.lock import writer_lock
 from foundation.settings import Settings
-from intake.archive import archive_arrivals, waiting_versions
-from orchestrator.partitions import consecutive
+from intake.archive import Version, archive_arrivals, waiting_versions
+from orchestrator.partitions import ONE_DAY, consecutive
 
 # Held by a command that lands and runs by itself, such as the demo: the sensor waits until it is done.
 COMMAND_LOCK = "landing"
@@ -42,24 +47,46 @@ def landing_sensor(
                 archive_arrivals(settings, contract)
         except AssayError as held:
             return dg.SkipReason(str(held))
-        after = int(context.cursor or 0)
-        waiting = waiting_versions(settings, contract.feed, after)
+        after, unknown = _read(context.cursor)
+        waiting = [
+            version
+            for version in waiting_versions(settings, contract.feed, min([after, *[one - 1 for one in unknown]]))
+            if version.sequence > after or version.sequence in unknown
+        ]
         known = [version for version in waiting if partitions.has_partition_key(str(version.day))]
-        if not known:
+        taken = _within_requests(known)
+        after = max([after, *[version.sequence for version in taken]])
+        unknown = [version.sequence for version in waiting if version not in known and version.sequence <= after]
+        cursor = json.dumps({"after": after, "unknown": unknown})
+        if not taken:
             return dg.SkipReason("no new file version")
-        ranges = consecutive(version.day for version in known)[:MAX_REQUESTS]
-        taken = [version for version in known if version.day <= ranges[-1][1]]
         requests = [
             dg.RunRequest(
                 run_key=f"{contract.feed}:{first}:{last}:"
                 f"{max(version.sequence for version in taken if first <= version.day <= last)}",
                 tags={RANGE_START: str(first), RANGE_END: str(last)},
             )
-            for first, last in ranges
+            for first, last in consecutive(version.day for version in taken)
         ]
-        # What was left for the next tick must stay above the cursor.
-        left = [version.sequence for version in known if version not in taken]
-        cursor = min(left) - 1 if left else max(version.sequence for version in waiting)
-        return dg.SensorResult(run_requests=requests, cursor=str(max(after, cursor)))
+        return dg.SensorResult(run_requests=requests, cursor=cursor)
 
     return sensor
+
+
+def _read(cursor: str | None) -> tuple[int, list[int]]:
+    state = json.loads(cursor) if cursor else {"after": 0, "unknown": []}
+    return state["after"], state["unknown"]
+
+
+def _within_requests(versions: Sequence[Version]) -> list[Version]:
+    """The first versions, in the order they arrived, whose days are no more than `MAX_REQUESTS` ranges."""
+    days: set[date] = set()
+    ranges = 0
+    for number, version in enumerate(versions):
+        if version.day not in days:
+            # a day between two others joins them, beside one extends it, alone begins another
+            ranges += 1 - (version.day - ONE_DAY in days) - (version.day + ONE_DAY in days)
+            if ranges > MAX_REQUESTS:
+                return list(versions[:number])
+            days.add(version.day)
+    return list(versions)

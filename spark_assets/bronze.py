@@ -73,18 +73,18 @@ def ingest(settings: Settings, contract: Contract, days: Sequence[date], lineage
 
 def _day_error(contract: Contract, day: date, versions: Sequence[Version]) -> AssayError | None:
     where = f"bronze/{contract.feed} {day}"
+    retry = f"./assay dagster asset materialize --select bronze/{contract.feed} --partition {day}"
     newest = {version.path: version for version in versions}
     for version in newest.values():
         if version.state != ACCEPTED:
             return AssayError(
                 f"{where}: landing/{version.path} was rejected: {version.reason}; Bronze is as it was before",
-                f"ask for the file again, then run: ./assay dagster asset materialize --select bronze/{contract.feed} --partition {day}",
+                f"ask for the file again, then run: {retry}",
             )
     if not versions:
         return AssayError(
             f"{where}: no file has arrived in landing/{contract.feed}/ds={day}/",
-            f"land it (./assay land {contract.feed} {day}), "
-            f"then run: ./assay dagster asset materialize --select bronze/{contract.feed} --partition {day}",
+            f"land it (./assay land {contract.feed} {day}), then run: {retry}",
         )
     return None
 

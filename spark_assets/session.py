@@ -37,7 +37,8 @@ def connect(settings: Settings) -> Iterator["SparkSession"]:
         yield _session(settings.spark_remote)
     except PySparkException as error:
         raise AssayError(
-            f"Spark at {settings.spark_remote}: {_first_line(error)}", "see ./assay status and ./assay logs spark"
+            f"Spark at {settings.spark_remote}: {_first_line(error).rstrip('.')}",
+            "see ./assay status and ./assay logs spark, then run the same again",
         ) from None
 
 
@@ -59,6 +60,9 @@ def _session(remote: str) -> "SparkSession":
 
 
 def _first_line(error: Exception) -> str:
+    # What the client says when its session is gone from a server that it reached before.
+    if "NO_ACTIVE_SESSION" in str(error) or "SESSION_NOT_FOUND" in str(error) or "SESSION_CHANGED" in str(error):
+        return "it was restarted in the middle of this work"
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:500]
 
 

@@ -3,6 +3,7 @@
 Belongs here: choosing the target of a dbt command. Does not belong here: what dbt does.
 """
 
+import fnmatch
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from orchestrator.assets.warehouse import dbt_environment
 from orchestrator.manifests import DBT_PROJECT, TARGETS, build, manifest_dir, manifest_file
 
 SELECTING = ("--select", "-s", "--models", "-m")
+PLAIN = re.compile(r"\d*\+?[\w.]+\+?\d*")
 WRITING = ("build", "run", "seed", "snapshot", "run-operation", "clone")
 
 
@@ -50,23 +52,29 @@ def targets_of(settings: Settings, arguments: Sequence[str]) -> list[str]:
         )
         return [flag.partition("=")[2] or arguments[list(arguments).index(flag) + 1]]
     wanted = _selected(arguments)
-    if not wanted:
-        return list(TARGETS)
-    return [target for target in TARGETS if wanted & _names(settings, target)]
+    found = [target for target in TARGETS if any(fnmatch.filter(_names(settings, target), word) for word in wanted)]
+    # dbt knows more ways to select (state:, config., …) than names: what is not a plain name is for dbt to judge.
+    plain = all(PLAIN.fullmatch(word) for word in _selection(arguments))
+    return found or ([] if wanted and plain else list(TARGETS))
 
 
 def _selected(arguments: Sequence[str]) -> set[str]:
-    """The plain words of a selection: `+gold.x+,tag:y` has gold, x, tag, y."""
-    words: set[str] = set()
+    """The words of a selection, wildcards included: `+gold.x+,tag:y*` has gold, x, tag, y*."""
+    return {word for selected in _selection(arguments) for word in re.findall(r"[\w*?]+", selected)}
+
+
+def _selection(arguments: Sequence[str]) -> list[str]:
+    """What stands behind --select and its other names."""
+    words: list[str] = []
     selecting = False
     for argument in arguments:
         if argument.startswith("-"):
             name, _, value = argument.partition("=")
             selecting = name in SELECTING and not value
             if name in SELECTING and value:
-                words |= set(re.findall(r"\w+", value))
+                words.append(value)
         elif selecting:
-            words |= set(re.findall(r"\w+", argument))
+            words.append(argument)
     return words
 
 
@@ -74,7 +82,11 @@ def _names(settings: Settings, target: str) -> set[str]:
     """Whatever a selection may call a node of a target: its name, tags, folders, source."""
     manifest = json.loads(manifest_file(settings, target).read_text())
     names: set[str] = set()
-    for node in [*manifest["nodes"].values(), *manifest["exposures"].values()]:
+    nodes = manifest["nodes"]
+    for node in [*nodes.values(), *manifest["exposures"].values()]:
+        # The tests of models that are the other engine's stay in the manifest; their models do not.
+        if node["resource_type"] == "test" and node.get("attached_node") not in nodes:
+            continue
         names |= {node["name"], *node["fqn"], *node.get("tags", []), *Path(node["path"]).with_suffix("").parts}
     # Both manifests declare every source; one belongs where something is made of it.
     read = {parent for parents in manifest["parent_map"].values() for parent in parents}

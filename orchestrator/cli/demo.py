@@ -143,7 +143,7 @@ def _run(
     if not report.success:
         where = "\n".join(f"{_readable(step)}: {text}" for step, text in report.failures.items())
         raise AssayError(
-            f"Run {report.run_id} failed:\n{where}",
+            f"Run {report.run_id} failed:\n{where.rstrip('.')}",
             "do what it says and type the same command again, it goes on from here; "
             f"the run is in the Dagster UI (./assay status), its output in {settings.services_dir / 'logs' / 'demo.log'}",
         )

@@ -363,10 +363,6 @@ def test_known_days_are_those_with_an_accepted_file(settings: Settings, contract
     assert known_days(settings, FEED) == [day_number(1), day_number(2)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="csv.Error (field larger than field limit) leaves _fault, and the feed stops at this file for ever",
-)
 def test_one_header_of_a_megabyte_is_rejected_and_the_next_file_accepted(
     settings: Settings, contract: Contract
 ) -> None:
@@ -375,20 +371,12 @@ def test_one_header_of_a_megabyte_is_rejected_and_the_next_file_accepted(
     assert [version.state for version in archive_arrivals(settings, contract)] == ["rejected", "accepted"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the ledger cannot hold such a path: UnicodeEncodeError, and the feed stops at this file for ever",
-)
 def test_a_name_that_is_no_utf8_does_not_keep_the_others_back(settings: Settings, contract: Contract) -> None:
     put(settings, A, name=os.fsdecode(b"caf\xe9.csv"))
     put(settings, A, name="z.csv")
     assert "z.csv" in [version.path.rpartition("/")[2] for version in archive_arrivals(settings, contract)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="archived_file takes .gz from anywhere in the name, the check of the content only from its end",
-)
 def test_a_file_is_archived_under_the_last_suffix_of_its_name(settings: Settings, contract: Contract) -> None:
     put(settings, A, name="events.gz.csv")
     (version,) = archive_arrivals(settings, contract)
@@ -396,10 +384,6 @@ def test_a_file_is_archived_under_the_last_suffix_of_its_name(settings: Settings
     assert not version.archived(settings).name.endswith(".gz"), "Spark would unpack what is not packed"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_record only notes the new time of bytes that it knows, also if they were rejected: no command mends it",
-)
 def test_a_file_that_a_corrected_contract_can_read_is_accepted_when_it_is_sent_again(
     settings: Settings, contract: Contract
 ) -> None:
@@ -413,10 +397,6 @@ def test_a_file_that_a_corrected_contract_can_read_is_accepted_when_it_is_sent_a
     assert of_first_day(settings)[-1].state == "accepted"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="create_all looks for the table, then creates it: who comes in between makes it fail with 'already exists'",
-)
 def test_two_first_users_of_a_ledger_do_not_disturb_each_other(settings: Settings) -> None:
     look = SQLiteDialect.has_table
     others: list[int] = []

@@ -149,10 +149,6 @@ def test_a_day_that_no_partition_knows_does_not_stop_the_others(landing: Landing
     assert landing.days() == [day_number(4)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="below the cursor's bound the earlier days are asked for again, tick after tick, with keys that Dagster knows",
-)
 def test_late_days_that_fail_do_not_keep_back_those_that_were_left(landing: Landing) -> None:
     left = range(100, 100 + 2 * (2 * MAX_REQUESTS), 2)
     landing.send(left)
@@ -165,10 +161,6 @@ def test_late_days_that_fail_do_not_keep_back_those_that_were_left(landing: Land
     assert asked == {day_number(number) for number in (*late, *left)}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the cursor moves over versions of days that no partition knows yet, so they are never asked for",
-)
 def test_a_day_that_becomes_known_later_is_asked_for_then(settings: Settings, contract: Contract) -> None:
     landing = Landing(settings, contract, dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-05"))
     landing.send([0, 10])

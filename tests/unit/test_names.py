@@ -45,10 +45,6 @@ def test_a_schema_is_an_identifier_to_every_engine(environment: str, layer: str)
     assert IDENTIFIER.fullmatch(physical_name(environment, layer, "flights").schema)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="schema_prefix('42-late') is '42_late__': an identifier may not start with a digit in Trino, unless quoted",
-)
 def test_a_branch_that_starts_with_a_digit_is_an_identifier_too() -> None:
     assert IDENTIFIER.fullmatch(physical_name("42-late-flights", "silver", "flights").schema)
 

@@ -93,6 +93,7 @@ def test_another_home_is_sent_the_same_bytes(settings: Settings, tmp_path: Path)
     (one,), (two,) = (land(home, find_contract("flights"), [NEW_YEAR]) for home in (settings, other))
     assert one != two
     assert one.read_bytes() == two.read_bytes()
+    assert one.read_bytes()[4:8] == bytes(4), "gzip's header has no time, which would be another one tomorrow"
 
 
 def test_a_damaged_file_is_sent_again(settings: Settings) -> None:
