@@ -90,10 +90,16 @@ def _spark(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:
             raise _refused("Spark", error, "spark") from None
 
 
+# What the clients' libraries say when nobody listens.
+AWAY = ("Connection refused", "Max retries exceeded", "Connection reset", "UNAVAILABLE")
+
+
 def _refused(engine: str, error: Exception, service: str) -> AssayError:
+    if any(sign in str(error) for sign in AWAY):
+        return AssayError(f"{engine} does not answer", f"run ./assay up; ./assay logs {service} says why it went away")
     message = getattr(error, "message", None) or str(error)
     first = next((line.strip() for line in str(message).splitlines() if line.strip()), type(error).__name__)
     return AssayError(
         f"{engine}: {first[:600]}",
-        f"correct the statement; if {engine} is away, see ./assay status and ./assay logs {service}",
+        "correct the statement",
     )
