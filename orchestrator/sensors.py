@@ -23,6 +23,8 @@ from orchestrator.partitions import ONE_DAY, consecutive
 # Held by a command that lands and runs by itself, such as the demo: the sensor waits until it is done.
 COMMAND_LOCK = "landing"
 MAX_REQUESTS = 10
+# Dagster ends a tick after 60 s.
+TICK_WAIT_SECONDS = 20
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
@@ -44,7 +46,7 @@ def landing_sensor(
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
             with writer_lock(settings, COMMAND_LOCK, wait_seconds=0):
-                archive_arrivals(settings, contract)
+                archive_arrivals(settings, contract, wait_seconds=TICK_WAIT_SECONDS)
         except AssayError as held:
             return dg.SkipReason(str(held))
         after, unknown = _read(context.cursor)
@@ -56,7 +58,7 @@ def landing_sensor(
         known = [version for version in waiting if partitions.has_partition_key(str(version.day))]
         taken = _within_requests(known)
         after = max([after, *[version.sequence for version in taken]])
-        unknown = [version.sequence for version in waiting if version not in known and version.sequence <= after]
+        unknown = [version.sequence for version in waiting if version not in taken and version.sequence <= after]
         cursor = json.dumps({"after": after, "unknown": unknown})
         if not taken:
             return dg.SkipReason("no new file version")

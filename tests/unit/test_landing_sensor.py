@@ -170,10 +170,6 @@ def test_a_day_that_becomes_known_later_is_asked_for_then(settings: Settings, co
     assert landing.days() == [day_number(10), day_number(11)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="of the days that become known, those beyond MAX_REQUESTS leave the cursor without being asked for",
-)
 def test_more_days_than_a_tick_may_ask_for_become_known_at_once(settings: Settings, contract: Contract) -> None:
     landing = Landing(settings, contract, dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-05"))
     early = range(10, 10 + 2 * (MAX_REQUESTS + 5), 2)
