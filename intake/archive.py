@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from foundation import clock
 from foundation.contract import Contract
@@ -103,7 +104,7 @@ def _engine(url: str) -> sa.Engine:
         engine = sa.create_engine(url)
     try:
         metadata.create_all(engine)
-    except sa.exc.DBAPIError:
+    except DBAPIError:
         metadata.create_all(engine)  # somebody else made the table between our look and our create; now it is there
     return engine
 

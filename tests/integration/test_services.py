@@ -91,5 +91,5 @@ def test_the_doctor_finds_nothing_wrong(stack: Settings) -> None:
 
 
 def test_what_is_at_rest_fits_a_laptop(stack: Settings) -> None:
-    # 2.3 GB after a fresh start; other tests of this session have used the engines, whose heaps then stay grown.
+    # 2.3 GB after a fresh start; the tests before have used the engines, whose heaps then stay grown.
     assert sum(one.memory_mb for one in services.status(stack)) < 6000
