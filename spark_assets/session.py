@@ -3,10 +3,14 @@
 Belongs here: connecting, and turning a server's error into one line. Does not belong here: queries.
 """
 
+import atexit
 import logging
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from foundation.errors import AssayError
 from foundation.settings import Settings
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
 # forgets an idle session after an hour by itself.
 _sessions: dict[str, "SparkSession"] = {}
 _retired: list["SparkSession"] = []
+
+
+# supervisord starts a killed Spark again within some 10 s.
+CONNECT_SECONDS = 30
 
 
 @contextmanager
@@ -45,6 +53,7 @@ def connect(settings: Settings) -> Iterator["SparkSession"]:
 def _session(remote: str) -> "SparkSession":
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
+    from pyspark.sql.connect.client.retries import DefaultPolicy
 
     if remote in _sessions:
         try:
@@ -52,11 +61,32 @@ def _session(remote: str) -> "SparkSession":
             return _sessions[remote]
         except PySparkException:  # the server was restarted, or forgot us: a new session says if it is there at all
             _retired.append(_sessions.pop(remote))
+    _wait_until_listening(remote)
     session = SparkSession.builder.remote(remote).create()
+    # The client's own policy tries for 10 minutes; 9 tries up to 10 s apart are 55 s, longer than a restart takes.
+    session.client.set_retry_policies([DefaultPolicy(max_retries=9, max_backoff=10_000)])
+    # It would ask the server to forget models that we never send; if the server is gone by then, for minutes.
+    atexit.unregister(session.client._cleanup_ml_cache)
     _sessions[remote] = session
     session.conf.set("spark.sql.session.timeZone", "UTC")
     session.conf.set("spark.sql.ansi.enabled", "true")
     return session
+
+
+def _wait_until_listening(remote: str) -> None:
+    """The client would wait for minutes and then not say that nobody was there."""
+    address = urlsplit(remote)
+    began = time.monotonic()
+    while True:
+        try:
+            socket.create_connection((address.hostname or "", address.port or 15002), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() - began > CONNECT_SECONDS:
+                raise AssayError(
+                    f"Spark does not answer at {remote}: {error}", "run ./assay up, then this again"
+                ) from None
+            time.sleep(1)
 
 
 def _first_line(error: Exception) -> str:

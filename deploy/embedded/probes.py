@@ -4,6 +4,7 @@ Belongs here: one probe a service, and a cheap one for `status`. Does not belong
 (`services`). A probe returns if the service is ready and raises `NotReady` with the reason if it is not yet.
 """
 
+import atexit
 import base64
 import http.client
 import json
@@ -111,6 +112,11 @@ def _get(
     return text
 
 
+# Neither stopped nor collected: either shuts a thread pool that all sessions of a process share, and a collection in the
+# middle of another session's work waits for itself forever (see docs/decisions/0005).
+_kept: list[object] = []
+
+
 def _spark(port: int) -> None:
     _listens(port)
     # Imported here: it takes 2 s, and `up` on running services does not need it.
@@ -119,12 +125,12 @@ def _spark(port: int) -> None:
 
     try:
         session = SparkSession.builder.remote(f"sc://{HOST}:{port}").create()
-        try:
-            session.sql(f"show namespaces in {CATALOG}").collect()
-            if session.sql("select 1").collect()[0][0] != 1:
-                raise NotReady("select 1 is not 1")
-        finally:
-            session.stop()
+        _kept.append(session)
+        # At the end of this process it would ask a server that may be gone by then, for minutes.
+        atexit.unregister(session.client._cleanup_ml_cache)
+        session.sql(f"show namespaces in {CATALOG}").collect()
+        if session.sql("select 1").collect()[0][0] != 1:
+            raise NotReady("select 1 is not 1")
     except PySparkException as error:
         raise NotReady(str(error).partition("\n")[0]) from error
 
