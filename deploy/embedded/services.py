@@ -107,6 +107,18 @@ def up(
         _wait_until_ready(settings, wanted, addresses, logs, report)
 
 
+@contextmanager
+def resting(settings: Settings, name: str) -> Generator[None]:
+    """One service is stopped within, and ready again afterwards. If this process is killed, the next `up` starts it."""
+    if name in programs.embedded(settings):
+        supervision.stop_program(settings, name)
+    try:
+        yield
+    finally:
+        if name in programs.embedded(settings):
+            up(settings, lambda text: None, only=[name])
+
+
 def down(settings: Settings, report: Report = lambda text: None) -> None:
     """Stops every service of this home and waits until no process of it is left. Doing it twice changes nothing."""
     if not settings.services_dir.exists():

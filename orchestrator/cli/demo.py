@@ -55,9 +55,14 @@ def run_demo(settings: Settings, console: Console, days: int, stop_services: boo
     settings = _set_clock(settings, find_contract("flights").available.of(last))
     start(settings, console)
     began = time.monotonic()
-    # The landing sensor would see the files too, and ask for runs that this command does itself.
+    # The landing sensor and automation would ask for the same runs that this command does itself: the daemon rests. The
+    # lock is for a daemon that somebody else started.
     log = settings.services_dir / "logs" / "demo.log"
-    with writer_lock(settings, COMMAND_LOCK), _libraries_write_to(log) as ours:
+    with (
+        services.resting(settings, "dagster-daemon"),
+        writer_lock(settings, COMMAND_LOCK),
+        _libraries_write_to(log) as ours,
+    ):
         reports = _run_line(settings, ours, last, tomorrow)
     _print_rows(settings, console)
     _print_checks(console, reports)
