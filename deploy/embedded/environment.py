@@ -26,6 +26,20 @@ ADDRESSES = {
 }
 
 
+# The commands that want `-m`, each by the variable that Dagster's command line reads for it alone. DAGSTER_MODULE_NAME
+# would serve them all, but `dagster dev -w workspace.yaml` refuses to have two places to load from.
+DAGSTER_COMMANDS = (
+    "ASSET_MATERIALIZE",
+    "ASSET_LIST",
+    "JOB_LIST",
+    "JOB_EXECUTE",
+    "JOB_LAUNCH",
+    "JOB_BACKFILL",
+    "SENSOR_LIST",
+    "SENSOR_PREVIEW",
+)
+
+
 def exports(settings: Settings) -> dict[str, str]:
     """The variables and their values.
 
@@ -54,7 +68,7 @@ def exports(settings: Settings) -> dict[str, str]:
         "CLICKHOUSE_PASSWORD": settings.clickhouse_password,
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
         "DAGSTER_HOME": str(settings.dagster_home),
-        "DAGSTER_MODULE_NAME": "orchestrator.definitions",
+        **{f"DAGSTER_CLI_{command}_MODULE_NAME": "orchestrator.definitions" for command in DAGSTER_COMMANDS},
         "DBT_PROJECT_DIR": str(PROJECT / "dbt_project"),
         "DBT_PROFILES_DIR": str(PROJECT / "dbt_project"),
         "FEAST_FS_YAML_FILE_PATH": str(PROJECT / "feature_repo" / "feature_store.yaml"),

@@ -154,8 +154,6 @@ def programs(settings: Settings, ports: dict[str, int], runtimes: Runtimes | Non
         "PYTHONPYCACHEPREFIX": str(settings.cache / "pycache"),
         "TMPDIR": str(scratch(settings)),
     }
-    # `python -m` and `dagster -w` read it as a second place to load from.
-    del common["DAGSTER_MODULE_NAME"]
     if "ASSAY_NOW" not in os.environ:
         common.pop("ASSAY_NOW", None)  # it comes from the home's settings.env, which the service reads itself
     # An engine gets no address and no password but its own: so it also goes on when another service's port changes.

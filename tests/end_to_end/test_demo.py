@@ -148,6 +148,14 @@ def test_plain_dagster_materializes_one_partition_by_its_exit_code(demo: str, as
     assert "./assay land flights 2013-08-01" in bad.stderr
 
 
+def test_the_workspace_file_loads_beside_the_exports(stack: Settings) -> None:
+    """`dagster dev -w` reads its options as this command does, and refuses two places to load from."""
+    line = f'eval "$("{PROJECT}/assay" env)" && exec dagster definitions validate -w workspace.yaml'
+    environment = {**SHELL, "ASSAY_HOME": str(stack.home)}
+    done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_plain_dbt_builds_a_mart_on_its_own_engine(demo: str, assay: Assay) -> None:
     done = assay("dbt", "build", "--select", "mart_on_time_by_carrier")
     assert done.returncode == 0, done.stdout
