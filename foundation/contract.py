@@ -4,8 +4,8 @@ Belongs here: reading a contract into typed facts, and refusing what the platfor
 what is made of it (tables in spark_assets, assets and sensors in orchestrator).
 
 What the standard lacks stands in `customProperties`: `load`, `due`, `available`, `starts`, `ends`, `refs`,
-`max_quarantined`. A property with `transformLogic` is derived: it is not in the vendor's file, the feed's
-`transform(df, refs)` makes it.
+`max_quarantined`, and `since` of a column. A property with `transformLogic` is derived: it is not in the vendor's file,
+the feed's `transform(df, refs)` makes it.
 """
 
 import re
@@ -29,8 +29,13 @@ SUFFIX = ".odcs.yaml"
 # Spark's name for each physical type that a contract may use. Decimal carries its own (precision, scale).
 TYPES = ("string", "int", "bigint", "double", "boolean", "date", "timestamp")
 DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
+FORMATS = ("csv", "json", "parquet")
+DAILY, FULL = "append_daily", "full"
+OPTIONS = ("minimum", "maximum", "pattern", "defaultTimezone")
+# Everything else that stands in `classification` is shown to nobody but who asks for it.
+OPEN_CLASSES = (None, "public", "internal")
 MOMENT = re.compile(r"D([+-]\d{1,3}) (\d{2}):(\d{2}) (\S+)")
-RESERVED = ("source_file", "source_sequence", "source_row", "ds", "reasons")
+RESERVED = ("source_file", "source_sequence", "source_row", "ds", "reasons", "fate", "corrupt_record")
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class Moment:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of Silver. `spark_type` is the type it is cast to; Bronze and quarantine keep it as text."""
+    """A column of Silver. `spark_type` is the type it is cast to; Bronze and quarantine keep it as text. `zone` is that of
+    timestamps that name none; `since` the first day whose files must have the column, None if all must."""
 
     name: str
     spark_type: str
@@ -61,26 +67,53 @@ class Column:
     minimum: float | None
     maximum: float | None
     pattern: str | None
+    zone: str | None
+    since: date | None
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether its values stay out of logs, samples and reports."""
+        return self.classification not in OPEN_CLASSES
+
+
+@dataclass(frozen=True)
+class Daily:
+    """What a feed with a folder a day has: `column` is the key's day, equal to the `ds` of the file's path."""
+
+    column: str
+    starts: date
+    ends: date | None
+    due: Moment
+    available: Moment
 
 
 @dataclass(frozen=True)
 class Contract:
-    """A feed. `day_column` is the key's day, equal to the `ds` of the file's path."""
+    """A feed. Of a full feed each delivery is the whole table, and the newest one counts; `next_due` is the moment by
+    which the one after a delivery should have come, None if nobody said."""
 
     feed: str
     file: Path
     description: str
     owner: str
     columns: tuple[Column, ...]
-    format: Literal["csv"]
-    load: Literal["append_daily"]
-    day_column: str
-    starts: date
-    ends: date | None
-    due: Moment
-    available: Moment
+    format: Literal["csv", "json", "parquet"]
+    load: Literal["append_daily", "full"]
+    days: Daily | None
+    next_due: Moment | None
     refs: tuple[str, ...]
     max_quarantined: float
+
+    @property
+    def daily(self) -> Daily:
+        """What only a daily feed has.
+
+        Raises:
+            AssayError: the feed is a full one.
+        """
+        if self.days is None:
+            raise AssayError(f"{self.feed} is a full feed: it has no days", "name no day for it")
+        return self.days
 
     @property
     def received(self) -> tuple[Column, ...]:
@@ -113,31 +146,29 @@ def load_contract(file: Path) -> Contract:
             "see the Open Data Contract Standard v3 for the fields there are",
         ) from error
     feed = file.name.removesuffix(SUFFIX)
-    custom = {item.property: item.value for item in document.customProperties or []}
+    custom = {str(item.property): item.value for item in document.customProperties or []}
     tables = document.schema_ or []
     if len(tables) != 1 or tables[0].name != feed:
         raise _refused(file, "schema", f"must be one table named {feed}")
     columns = tuple(_column(file, item) for item in tables[0].properties or [])
-    load = _one_of(file, "load", custom.get("load"), ("append_daily",))
-    days = [item.name for item in tables[0].properties or [] if item.partitioned]
-    keys = [column.name for column in columns if column.key]
+    load = _one_of(file, "load", custom.get("load"), (DAILY, FULL))
+    partitioned = [item.name for item in tables[0].properties or [] if item.partitioned]
     for column in columns:
         if [other.name for other in columns].count(column.name) > 1:
             raise _refused(file, f"column {column.name}", "stands there twice; rename or drop one")
         if column.key and column.derived:
             raise _refused(file, f"column {column.name}", "a key must be received: drop primaryKey or transformLogic")
-    if not keys:
+        if column.key and column.since:
+            raise _refused(file, f"column {column.name}", "a key must be in every file: drop primaryKey or since")
+    if not any(column.key for column in columns):
         raise _refused(file, "schema", "has no key: mark its columns with primaryKey: true")
-    if len(days) != 1 or days[0] not in keys:
-        raise _refused(
-            file, "schema", "a daily feed needs one column with partitioned: true, and it must be part of the key"
-        )
-    if next(column.spark_type for column in columns if column.name == days[0]) != "date":
-        raise _refused(file, f"column {days[0]}", "the day of a row must have physicalType: date")
-    starts = _date(file, "starts", custom.get("starts"))
-    ends = _date(file, "ends", custom["ends"]) if custom.get("ends") is not None else None
-    if ends is not None and ends < starts:
-        raise _refused(file, "ends", f"{ends} is before starts, {starts}")
+    days = _daily(file, custom, columns, [str(name) for name in partitioned]) if load == DAILY else None
+    if load == FULL:
+        for name in ("starts", "ends", "available"):
+            if custom.get(name) is not None:
+                raise _refused(file, name, "a full feed has no days; drop it")
+        if partitioned:
+            raise _refused(file, f"column {partitioned[0]}", "a full feed has no day column; drop partitioned")
     members = document.team if isinstance(document.team, list) else (document.team.members if document.team else None)
     return Contract(
         feed=feed,
@@ -145,13 +176,10 @@ def load_contract(file: Path) -> Contract:
         description=(tables[0].description or (document.description.purpose if document.description else None) or feed),
         owner=(members[0].username if members else None) or "team:data",
         columns=columns,
-        format=_one_of(file, "servers[0].format", (document.servers[0].format if document.servers else None), ("csv",)),
+        format=_one_of(file, "servers[0].format", document.servers[0].format if document.servers else None, FORMATS),
         load=load,
-        day_column=str(days[0]),
-        starts=starts,
-        ends=ends,
-        due=_moment(file, "due", custom.get("due")),
-        available=_moment(file, "available", custom.get("available")),
+        days=days,
+        next_due=_moment(file, "due", custom["due"]) if load == FULL and custom.get("due") is not None else None,
         refs=tuple(custom.get("refs") or ()),
         max_quarantined=_fraction(file, custom.get("max_quarantined", 0.05)),
     )
@@ -182,6 +210,22 @@ def find_contract(feed: str) -> Contract:
     return contracts[feed]
 
 
+def _daily(file: Path, custom: Mapping[str, Any], columns: tuple[Column, ...], partitioned: list[str]) -> Daily:
+    if len(partitioned) != 1 or not next(column.key for column in columns if column.name == partitioned[0]):
+        raise _refused(
+            file, "schema", "a daily feed needs one column with partitioned: true, and it must be part of the key"
+        )
+    day = partitioned[0]
+    if next(column.spark_type for column in columns if column.name == day) != "date":
+        raise _refused(file, f"column {day}", "the day of a row must have physicalType: date")
+    starts = _date(file, "starts", custom.get("starts"))
+    ends = _date(file, "ends", custom["ends"]) if custom.get("ends") is not None else None
+    if ends is not None and ends < starts:
+        raise _refused(file, "ends", f"{ends} is before starts, {starts}")
+    due, available = (_moment(file, name, custom.get(name)) for name in ("due", "available"))
+    return Daily(day, starts, ends, due, available)
+
+
 def _refused(file: Path, where: str, why: str) -> AssayError:
     return AssayError(f"{file.name}: {where}: {why}", f"correct {where} in contracts/{file.name}")
 
@@ -196,7 +240,7 @@ def _column(file: Path, item: SchemaProperty) -> Column:
     if kind not in TYPES and not DECIMAL.fullmatch(kind):
         raise _refused(file, f"column {name}", f"physicalType {kind!r}: write one of {', '.join(TYPES)}, decimal(p,s)")
     options: dict[str, Any] = item.logicalTypeOptions or {}
-    unknown = set(options) - {"minimum", "maximum", "pattern"}
+    unknown = set(options) - set(OPTIONS)
     if unknown:
         raise _refused(
             file, f"column {name}", f"logicalTypeOptions {', '.join(sorted(unknown))} would not be checked; drop it"
@@ -207,6 +251,14 @@ def _column(file: Path, item: SchemaProperty) -> Column:
         raise _refused(
             file, f"column {name}", f"pattern {options['pattern']!r} is no regular expression: {error}"
         ) from error
+    zone = options.get("defaultTimezone")
+    if zone is not None:
+        if kind != "timestamp":
+            raise _refused(file, f"column {name}", "only a timestamp has a defaultTimezone; drop it")
+        _zone(file, f"column {name}", zone)
+    own = {str(entry.property): entry.value for entry in item.customProperties or []}
+    if set(own) - {"since"}:
+        raise _refused(file, f"column {name}", f"customProperties {', '.join(sorted(set(own) - {'since'}))}: drop it")
     return Column(
         name=name,
         spark_type=kind,
@@ -219,6 +271,8 @@ def _column(file: Path, item: SchemaProperty) -> Column:
         minimum=options.get("minimum"),
         maximum=options.get("maximum"),
         pattern=options.get("pattern"),
+        zone=zone,
+        since=_date(file, f"column {name}: since", own["since"]) if "since" in own else None,
     )
 
 
@@ -243,9 +297,16 @@ def _moment(file: Path, where: str, value: object) -> Moment:
         raise _refused(file, where, f"{value!r} is no moment; write it as 'D+1 06:00 America/New_York'")
     days, hour, minute, zone = match.groups()
     try:
-        return Moment(int(days), time(int(hour), int(minute)), ZoneInfo(zone))
-    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        return Moment(int(days), time(int(hour), int(minute)), _zone(file, where, zone))
+    except ValueError as error:
         raise _refused(file, where, f"{value!r}: {error}") from error
+
+
+def _zone(file: Path, where: str, name: object) -> ZoneInfo:
+    try:
+        return ZoneInfo(str(name))
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise _refused(file, where, f"{name!r} is no time zone; write one such as America/New_York") from error
 
 
 def _fraction(file: Path, value: object) -> float:

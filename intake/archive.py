@@ -1,23 +1,23 @@
 """Landing to archive: every version of every file is kept, by hash, and the ledger says what arrived.
 
-Belongs here: scanning `landing/<feed>/ds=<day>/`, copying to `archive/<feed>/<sha256>`, the ledger table. Does not belong
-here: the rows' meaning, which Bronze and Silver judge.
+Belongs here: scanning `landing/<feed>/ds=<day>/` (of a full feed `landing/<feed>/`), copying to
+`archive/<feed>/<sha256>`, the ledger table. Does not belong here: whether a file can be read (inspection) and what its
+rows mean, which Bronze and Silver judge.
 
 A file's identity is its path, its version is (path, sequence): A→B→A is three versions of one file and two archived
 files. The order is copy, rename, ledger row: a process killed between any two leaves at most a temporary file or an
 archived file without a row, and the next scan does the rest again.
 """
 
-import csv
-import gzip
 import hashlib
+import json
 import os
 import re
-import zlib
-from collections.abc import Collection, Iterator
+import shutil
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 
@@ -26,14 +26,14 @@ from sqlalchemy.exc import DBAPIError
 
 from foundation import clock
 from foundation.contract import Contract
+from foundation.errors import AssayError
 from foundation.lock import writer_lock
 from foundation.settings import Settings
+from intake.inspection import inspect
 
 CHUNK = 1 << 20
-# A header line longer than this is not a header.
-HEADER_BYTES = 1 << 16
-# Text may be 100 times its gzip, not 1,000: more is a bomb, and is refused before the disk notices.
-MAX_EXPANSION = 200
+# A copy leaves this much of the disk free: engines that run out of it damage more than one feed.
+DISK_RESERVE = 1 << 30
 ACCEPTED, REJECTED = "accepted", "rejected"
 
 metadata = sa.MetaData()
@@ -51,6 +51,9 @@ versions = sa.Table(
     sa.Column("reason", sa.String),
     sa.Column("arrived_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("bronze_snapshot", sa.BigInteger),
+    sa.Column("silver_snapshot", sa.BigInteger),
+    sa.Column("judged_by", sa.String),
+    sa.Column("header", sa.Text),
     sa.Index("file_versions_of_day", "feed", "ds"),
     sqlite_autoincrement=True,
 )
@@ -59,7 +62,7 @@ versions = sa.Table(
 @dataclass(frozen=True)
 class Landed:
     """A file in the landing folder. `path` is its identity: relative, and with bytes that are no UTF-8 escaped, as the
-    ledger holds text; `mtime_ns` is in nanoseconds."""
+    ledger holds text; `day` is that of its folder, of a full feed the day it arrived; `mtime_ns` is in nanoseconds."""
 
     source: Path
     path: str
@@ -68,10 +71,20 @@ class Landed:
     mtime_ns: int
 
 
+@dataclass
+class Listing:
+    """What stands in a feed's landing folder: files, and what is no file of any partition, each with the reason."""
+
+    files: list[Landed] = field(default_factory=list)
+    misplaced: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Version:
-    """A row of the ledger. `reason` says why a rejected version does not reach Bronze; `bronze_snapshot` is the commit that
-    brought an accepted one there, None if none did yet."""
+    """A row of the ledger. `reason` says why a rejected version does not reach Bronze; `bronze_snapshot` and
+    `silver_snapshot` are the commits that brought an accepted one there, None if none did yet; `judged_by` is the sign of
+    the rules under which Silver last took or refused its rows; `header` has the columns of the file in its own order, None
+    where each row names its own (JSON)."""
 
     sequence: int
     feed: str
@@ -83,6 +96,10 @@ class Version:
     state: str
     reason: str | None
     bronze_snapshot: int | None
+    silver_snapshot: int | None
+    judged_by: str | None
+    header: tuple[str, ...] | None
+    arrived_at: datetime
 
     def archived(self, settings: Settings) -> Path:
         """Where its bytes are. The suffix stays, as Spark picks the codec by it."""
@@ -90,8 +107,8 @@ class Version:
 
 
 def archived_file(settings: Settings, feed: str, sha256: str, path: str) -> Path:
-    """Where bytes are kept. Only a name that ends in .gz is taken for gzip, as `_fault` does."""
-    return settings.archive / feed / (sha256 + (".csv.gz" if path.endswith(".gz") else ".csv"))
+    """Where bytes are kept. Only a name that ends in .gz is taken for gzip, here and by whoever reads it."""
+    return settings.archive / feed / (sha256 + (".gz" if path.endswith(".gz") else ""))
 
 
 @cache
@@ -106,7 +123,18 @@ def _engine(url: str) -> sa.Engine:
         metadata.create_all(engine)
     except DBAPIError:
         metadata.create_all(engine)  # somebody else made the table between our look and our create; now it is there
+    _add_missing_columns(engine)
     return engine
+
+
+def _add_missing_columns(engine: sa.Engine) -> None:
+    """A ledger of an earlier version lacks columns; all that were ever added may be null."""
+    there = {column["name"] for column in sa.inspect(engine).get_columns(versions.name)}
+    for column in versions.columns:
+        if column.name not in there:
+            kind = column.type.compile(engine.dialect)
+            with engine.begin() as connection:
+                connection.execute(sa.text(f"alter table {versions.name} add column {column.name} {kind}"))
 
 
 @contextmanager
@@ -115,38 +143,62 @@ def _ledger(settings: Settings) -> Iterator[sa.Connection]:
         yield connection
 
 
-def listing(settings: Settings, contract: Contract) -> list[Landed]:
-    """The files of a feed's landing folder, by path. Folders that are no `ds=<day>` and hidden or temporary files
-    (`.x`, `_x`, `x.tmp`, which vendors write before a rename) are not listed.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    found: list[Landed] = []
+def listing(settings: Settings, contract: Contract) -> Listing:
+    """The files of a feed's landing folder, by path. Hidden or temporary files (`.x`, `_x`, `x.tmp`, which vendors write
+    before a rename) are not listed. What cannot be read or placed is named in `misplaced`, and harms no neighbour."""
+    found = Listing()
     root = settings.landing / contract.feed
-    if not root.exists():
+    if not os.path.lexists(root):
         return found
-    for folder in sorted(root.iterdir()):
+    if contract.days is None:
+        today = clock.now(settings).date()
+        for entry in _entries(settings, root, found):
+            _place(settings, entry, today, found)
+        return found
+    for folder in _entries(settings, root, found):
         match = re.fullmatch(r"ds=(\d{4}-\d{2}-\d{2})", folder.name)
-        if not match or not folder.is_dir():
+        day = _day(match.group(1)) if match else None
+        if day is None or not folder.is_dir():
+            found.misplaced.append(f"{_text_path(settings, folder)} is no folder of a day, such as ds=2013-01-15")
             continue
-        day = _day(match.group(1))
-        if day is None:
-            continue
-        for file in sorted(folder.iterdir()):
-            if file.is_file() and not file.name.startswith((".", "_")) and not file.name.endswith(".tmp"):
-                stat = file.stat()
-                path = os.fsencode(file.relative_to(settings.landing)).decode("utf-8", "backslashreplace")
-                found.append(Landed(file, path, day, stat.st_size, stat.st_mtime_ns))
+        for entry in _entries(settings, folder, found):
+            _place(settings, entry, day, found)
     return found
+
+
+def _entries(settings: Settings, folder: Path, found: Listing) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        found.misplaced.append(f"{_text_path(settings, folder)} cannot be read: {error.strerror}")
+        return []
+    return [entry for entry in entries if not entry.name.startswith((".", "_")) and not entry.name.endswith(".tmp")]
+
+
+def _place(settings: Settings, entry: Path, day: date, found: Listing) -> None:
+    path = _text_path(settings, entry)
+    try:
+        stat = entry.stat()
+    except OSError as error:  # a broken link, or gone since it was listed
+        found.misplaced.append(f"{path} cannot be read: {error.strerror}")
+        return
+    if entry.is_file():
+        found.files.append(Landed(entry, path, day, stat.st_size, stat.st_mtime_ns))
+    else:
+        found.misplaced.append(f"{path} is no file")
+
+
+def _text_path(settings: Settings, path: Path) -> str:
+    """A path below landing as text: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(path.relative_to(settings.landing)).decode("utf-8", "backslashreplace")
 
 
 def unknown_to_ledger(settings: Settings, contract: Contract) -> list[Landed]:
     """The landed files whose size or time differs from their newest version in the ledger. Reads no file."""
-    known = {version.path: version for version in _newest(settings, contract.feed)}
+    known = {version.path: version for version in newest_of_paths(settings, contract.feed)}
     return [
         file
-        for file in listing(settings, contract)
+        for file in listing(settings, contract).files
         if (seen := known.get(file.path)) is None or (seen.size, seen.mtime_ns) != (file.size, file.mtime_ns)
     ]
 
@@ -163,6 +215,9 @@ def archive_arrivals(
     Returns:
         The new versions, in the order they were given their sequence.
 
+    Raises:
+        AssayError: the disk is nearly full.
+
     A file that changes while it is copied is left for the next call: its writer is not done.
     """
     new: list[Version] = []
@@ -177,57 +232,76 @@ def archive_arrivals(
     return new
 
 
-def newest_versions(settings: Settings, feed: str, days: Collection[date]) -> dict[date, list[Version]]:
-    """Each day's files, every version of them, oldest first; days without a file have an empty list."""
-    by_day: dict[date, list[Version]] = {day: [] for day in days}
-    if not by_day:
-        return by_day
-    query = (
-        sa.select(versions)
-        .where(versions.c.feed == feed, versions.c.ds >= min(by_day), versions.c.ds <= max(by_day))
-        .order_by(versions.c.sequence)
-    )
+def rejudge(settings: Settings, contract: Contract) -> list[Version]:
+    """Looks again at the files whose newest version was rejected, as the contract is now. Those that it can read become
+    new versions of the same bytes, which are returned."""
+    again: list[Version] = []
+    with writer_lock(settings, f"archive.{contract.feed}"):
+        for version in rejected_files(settings, contract.feed):
+            reason, header = inspect(version.archived(settings), version.path, contract, version.day)
+            if reason is None:
+                file = Landed(version.archived(settings), version.path, version.day, version.size, version.mtime_ns)
+                accepted = _record(settings, contract, file, version.sha256, reason, header)
+                again += [accepted] if accepted else []
+    return again
+
+
+def versions_of(settings: Settings, feed: str, days: Collection[date] | None) -> list[Version]:
+    """Every version of a feed's files, oldest first; of some days, or all (None)."""
+    query = sa.select(versions).where(versions.c.feed == feed).order_by(versions.c.sequence)
+    if days is not None:
+        if not days:
+            return []
+        query = query.where(versions.c.ds >= min(days), versions.c.ds <= max(days))
     with _ledger(settings) as connection:
-        for row in connection.execute(query):
-            if row.ds in by_day:
-                by_day[row.ds].append(_version(row))
-    return by_day
+        return [_version(row) for row in connection.execute(query) if days is None or row.ds in days]
 
 
-def waiting_versions(settings: Settings, feed: str, after: int) -> list[Version]:
-    """The accepted versions with a higher sequence than `after` that no commit to Bronze holds yet, oldest first."""
-    query = sa.select(versions).where(
-        versions.c.feed == feed,
-        versions.c.state == ACCEPTED,
-        versions.c.bronze_snapshot.is_(None),
-        versions.c.sequence > after,
-    )
+def unfinished_versions(settings: Settings, feed: str, after: int, rules: str) -> list[Version]:
+    """What a run is still owed for, oldest first: accepted versions that Silver neither holds nor refused under the rules of
+    today, and rejected ones with a higher sequence than `after`, whose run is to say so.
+
+    Args:
+        rules: the sign of the rules of today.
+    """
+    refused = versions.c.judged_by == rules
+    accepted = sa.and_(versions.c.state == ACCEPTED, versions.c.silver_snapshot.is_(None), refused.is_not(True))
+    rejected = sa.and_(versions.c.state == REJECTED, versions.c.sequence > after)
+    query = sa.select(versions).where(versions.c.feed == feed, sa.or_(accepted, rejected))
     with _ledger(settings) as connection:
         return [_version(row) for row in connection.execute(query.order_by(versions.c.sequence))]
 
 
 def mark_in_bronze(settings: Settings, sequences: Collection[int], snapshot_id: int) -> None:
     """Notes that a commit to Bronze holds these versions. Not noting it (a kill in between) costs one more run."""
+    _mark(settings, sequences, {"bronze_snapshot": snapshot_id})
+
+
+def mark_judged(settings: Settings, sequences: Collection[int], rules: str, snapshot_id: int | None) -> None:
+    """Notes that Silver was published from these versions, or (None) refused them, under rules of this sign."""
+    _mark(settings, sequences, {"judged_by": rules} | ({"silver_snapshot": snapshot_id} if snapshot_id else {}))
+
+
+def _mark(settings: Settings, sequences: Collection[int], values: dict[str, int | str]) -> None:
     listed = sorted(sequences)
     with _ledger(settings) as connection:
         # 500 a statement: SQLite binds no more than 999 values.
         for start in range(0, len(listed), 500):
             chosen = versions.c.sequence.in_(listed[start : start + 500])
-            connection.execute(versions.update().where(chosen).values(bronze_snapshot=snapshot_id))
+            connection.execute(versions.update().where(chosen).values(**values))
 
 
-def known_days(settings: Settings, feed: str) -> list[date]:
-    """The days of which at least one version was accepted, in order."""
-    query = sa.select(versions.c.ds).distinct().where(versions.c.feed == feed, versions.c.state == ACCEPTED)
-    with _ledger(settings) as connection:
-        return sorted(connection.execute(query.order_by(versions.c.ds)).scalars())
+def rejected_files(settings: Settings, feed: str) -> list[Version]:
+    """The files whose newest version was rejected, in the order they arrived."""
+    return [version for version in newest_of_paths(settings, feed) if version.state == REJECTED]
 
 
-def _newest(settings: Settings, feed: str) -> list[Version]:
+def newest_of_paths(settings: Settings, feed: str) -> list[Version]:
+    """The newest version of each file, in the order they arrived."""
     latest = sa.select(sa.func.max(versions.c.sequence)).where(versions.c.feed == feed).group_by(versions.c.path)
+    query = sa.select(versions).where(versions.c.sequence.in_(latest)).order_by(versions.c.sequence)
     with _ledger(settings) as connection:
-        rows = connection.execute(sa.select(versions).where(versions.c.sequence.in_(latest))).all()
-    return [_version(row) for row in rows]
+        return [_version(row) for row in connection.execute(query)]
 
 
 def _version(row: sa.Row) -> Version:
@@ -242,6 +316,10 @@ def _version(row: sa.Row) -> Version:
         row.state,
         row.reason,
         row.bronze_snapshot,
+        row.silver_snapshot,
+        row.judged_by,
+        tuple(json.loads(row.header)) if row.header else None,
+        row.arrived_at.replace(tzinfo=row.arrived_at.tzinfo or UTC),  # SQLite keeps no zone; it was UTC
     )
 
 
@@ -258,6 +336,13 @@ def _archive_one(settings: Settings, contract: Contract, file: Landed) -> Versio
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{os.getpid()}.part"
     digest = hashlib.sha256()
+    free = shutil.disk_usage(folder).free
+    if free < file.size + DISK_RESERVE:
+        raise AssayError(
+            f"landing/{file.path} has {file.size >> 20} MB and the disk of {settings.archive} has {free >> 20} MB free, of "
+            f"which {DISK_RESERVE >> 20} MB are kept for the engines",
+            "make room on that disk; nothing is lost, the next look at landing goes on from here",
+        )
     try:
         with source.open("rb") as reader, part.open("wb") as writer:
             while chunk := reader.read(CHUNK):
@@ -268,16 +353,23 @@ def _archive_one(settings: Settings, contract: Contract, file: Landed) -> Versio
         after = source.stat()
         if (after.st_size, after.st_mtime_ns) != (file.size, file.mtime_ns):
             return None
-        reason = _fault(part, file.path, contract)
+        reason, header = inspect(part, file.path, contract, file.day)
         part.replace(archived_file(settings, contract.feed, digest.hexdigest(), file.path))
     except FileNotFoundError:
         return None  # taken back by its sender between the listing and the copy
     finally:
         part.unlink(missing_ok=True)
-    return _record(settings, contract, file, digest.hexdigest(), reason)
+    return _record(settings, contract, file, digest.hexdigest(), reason, header)
 
 
-def _record(settings: Settings, contract: Contract, file: Landed, sha256: str, reason: str | None) -> Version | None:
+def _record(
+    settings: Settings,
+    contract: Contract,
+    file: Landed,
+    sha256: str,
+    reason: str | None,
+    header: Sequence[str] | None,
+) -> Version | None:
     """Writes the ledger row, or only the file's time if its bytes are those of its newest version."""
     now: datetime = clock.now(settings)
     with _ledger(settings) as connection:
@@ -301,42 +393,7 @@ def _record(settings: Settings, contract: Contract, file: Landed, sha256: str, r
             "state": REJECTED if reason else ACCEPTED,
             "reason": reason,
             "arrived_at": now,
+            "header": json.dumps(list(header)) if header else None,
         }
         sequence = connection.execute(versions.insert().values(**values).returning(versions.c.sequence)).scalar_one()
         return _version(connection.execute(sa.select(versions).where(versions.c.sequence == sequence)).one())
-
-
-def _fault(file: Path, path: str, contract: Contract) -> str | None:
-    """Why a file cannot be read as its contract says, or None. Reads it once, in pieces; keeps none of it."""
-    compressed = path.endswith(".gz")
-    head = b""
-    total = 0
-    try:
-        with gzip.open(file, "rb") if compressed else file.open("rb") as reader:
-            while chunk := reader.read(CHUNK):
-                total += len(chunk)
-                if len(head) < HEADER_BYTES:
-                    head += chunk
-                if compressed and total > max(file.stat().st_size, 4096) * MAX_EXPANSION:
-                    return f"unpacks to more than {MAX_EXPANSION} times its size"
-                if not compressed and len(head) >= HEADER_BYTES:
-                    break
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        return f"damaged gzip: {error}"
-    if not head:
-        return "empty file"
-    try:
-        header = head.splitlines()[0].decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return f"header is not UTF-8: {error.reason} at byte {error.start}"
-    try:
-        names = next(csv.reader([header]), [])
-    except csv.Error as error:
-        return f"header is no CSV: {error}"
-    expected = [column.name for column in contract.received]
-    if names == expected:
-        return None
-    missing = [name for name in expected if name not in names]
-    extra = [name for name in names if name not in expected]
-    detail = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(extra)[:200]}"] * bool(extra)
-    return f"header {' and '.join(detail) or 'has its columns in another order'}"

@@ -5,12 +5,22 @@ look at files.
 https://docs.dagster.io/guides/automate/declarative-automation
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 
-def any_partition() -> dg.AutomationCondition:
-    """Make a partition when what it is made of changed, for any day, not only the latest: a late file is a file too."""
-    return dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
+def any_partition(but_not_for: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition:
+    """Make a partition when what it is made of changed, for any day, not only the latest: a late file is a file too.
+
+    Args:
+        but_not_for: upstream assets that must be there, but whose change is no reason.
+    """
+    condition = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
+    if but_not_for:
+        updated = dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets(*but_not_for))
+        condition = condition.replace("any_deps_updated", updated)
+    return condition
 
 
 def automation_sensor() -> dg.AutomationConditionSensorDefinition:

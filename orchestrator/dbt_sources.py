@@ -38,10 +38,11 @@ def write_silver_sources(contracts: Mapping[str, Contract]) -> None:
 
 
 def _table(contract: Contract) -> dict[str, Any]:
+    available = {"available": _moment(contract.days.available)} if contract.days else {}
     return {
         "name": contract.feed,
         "description": contract.description,
-        "config": {"meta": {"owner": contract.owner, "available": _moment(contract.available)}},
+        "config": {"meta": {"owner": contract.owner, **available}},
         "columns": [{"name": name, "description": text} for name, (_, text) in silver_columns(contract).items()],
     }
 

@@ -19,12 +19,12 @@ def daily_partitions(contracts: Mapping[str, Contract]) -> dg.DailyPartitionsDef
 
     Days of an open-ended feed are known as soon as the earliest feed can have them: the schedule of tomorrow arrives today.
     """
-    daily = list(contracts.values())
-    starts = min(contract.starts for contract in daily)
-    ends = [contract.ends for contract in daily if contract.ends]
+    daily = [contract.days for contract in contracts.values() if contract.days]
+    starts = min(feed.starts for feed in daily)
+    ends = [feed.ends for feed in daily if feed.ends]
     if len(ends) == len(daily):
         return dg.DailyPartitionsDefinition(str(starts), end_date=str(max(ends) + ONE_DAY))
-    return dg.DailyPartitionsDefinition(str(starts), end_offset=1 - min(min(c.due.days for c in daily), 1))
+    return dg.DailyPartitionsDefinition(str(starts), end_offset=1 - min(min(feed.due.days for feed in daily), 1))
 
 
 def monthly_partitions(daily: dg.DailyPartitionsDefinition) -> dg.MonthlyPartitionsDefinition:

@@ -24,31 +24,34 @@ def lineage(context: dg.AssetExecutionContext, key: dg.AssetKey) -> dict[str, st
     return {"dagster.run_id": context.run.run_id, "dagster.asset": key.to_user_string(), **partitions}
 
 
-def report_days(
+def report_parts(
     context: dg.AssetExecutionContext,
-    metadata: Mapping[dg.AssetKey, Mapping[date, Mapping[str, Any]]],
-    errors: Mapping[date, AssayError],
+    metadata: Mapping[dg.AssetKey, Mapping[date | None, Mapping[str, Any]]],
+    errors: Mapping[date | None, AssayError],
 ) -> None:
-    """One materialization a good day with its metadata; if there is a bad day, the step fails and names it.
+    """One materialization a written day (None: of an asset without partitions) with its metadata; if there is an error, the
+    step fails and names the day.
 
     Args:
-        metadata: for each asset, each day that was written.
-        errors: the days that were not.
+        metadata: for each asset, what was written. A day may be there and have an error: written as far as it is good.
+        errors: what is wrong, by day.
 
     Raises:
-        dagster.Failure: at least one day is bad. Its good days are already recorded.
+        dagster.Failure: there is an error. What was written is already recorded.
     """
-    for key, days in metadata.items():
+    for key, parts in metadata.items():
         # A step that fails records nothing by itself, nor does it for an asset that it wrote without being asked for.
         by_itself = not errors and key in context.selected_asset_keys
-        for day, values in days.items():
+        for part, values in parts.items():
+            partition = None if part is None else str(part)
             if by_itself:
-                context.add_asset_metadata(dict(values), asset_key=key, partition_key=str(day))
-            elif day not in errors:
-                context.log_event(dg.AssetMaterialization(key, partition=str(day), metadata=dict(values)))
+                context.add_asset_metadata(dict(values), asset_key=key, partition_key=partition)
+            else:
+                context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=dict(values)))
     if not errors:
         return
-    raise failure(list(errors.values()), good=sorted(set(next(iter(metadata.values()), {})) - set(errors)))
+    written = set(next(iter(metadata.values()), {})) - set(errors)
+    raise failure(list(errors.values()), good=sorted(part for part in written if part is not None))
 
 
 def failure(errors: Sequence[AssayError], good: Sequence[date] = ()) -> dg.Failure:
@@ -78,14 +81,26 @@ def column_schema(columns: Sequence[Column]) -> dict[str, Any]:
     }
 
 
-def due_policy(contract: Contract) -> dg.FreshnessPolicy:
-    """Fresh if it was materialized since shortly before the contract's last due time.
+def due_policy(contract: Contract) -> dg.FreshnessPolicy | None:
+    """Fresh if it was materialized since shortly before the contract's last due time; of a full feed, if a delivery came
+    within the days after which the next one is due. None if the contract says nothing.
 
     The window is 22 h, as the shortest day (when clocks go forward) has 23.
     """
-    due = contract.due
+    if contract.days is None:
+        days = contract.next_due.days if contract.next_due else 0
+        return dg.FreshnessPolicy.time_window(fail_window=timedelta(days=days)) if days > 0 else None
+    due = contract.days.due
     return dg.FreshnessPolicy.cron(
         deadline_cron=f"{due.at.minute} {due.at.hour} * * *",
         lower_bound_delta=timedelta(hours=22),
         timezone=str(due.zone),
+    )
+
+
+def late_policy(expected: timedelta) -> dg.FreshnessPolicy:
+    """Fresh if it was materialized within the usual time, with two hours for somebody asleep before a warning, and six
+    before it fails."""
+    return dg.FreshnessPolicy.time_window(
+        fail_window=expected + timedelta(hours=6), warn_window=expected + timedelta(hours=2)
     )

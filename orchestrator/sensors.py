@@ -2,13 +2,16 @@
 
 Belongs here: asking the ledger and requesting runs. Does not belong here: copying or judging files (intake).
 
-The cursor is the highest sequence of the ledger that was requested, one number however many files there are, and the
-sequences before it whose day no partition knows yet. Versions that a run of somebody else's already brought to Bronze are
-not requested again.
+The ledger is the truth: a version is owed a run until Silver holds or refused it. The cursor remembers what was asked for
+the days that are still owed one, so that its size is that of the work under way, not of the feed. A day is asked for
+again when something changed (a new version, its rows reached Bronze, the contract or the transform), and otherwise, as its
+run may have died with an engine, after 2, 10 and 60 minutes, and then no more.
 """
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
 
 import dagster as dg
@@ -17,15 +20,39 @@ from foundation.contract import Contract
 from foundation.errors import AssayError
 from foundation.lock import writer_lock
 from foundation.settings import Settings
-from intake.archive import Version, archive_arrivals, waiting_versions
+from intake.archive import ACCEPTED, Version, archive_arrivals, listing, unfinished_versions
 from orchestrator.partitions import ONE_DAY, consecutive
+from spark_assets.publish import rules_sign
 
 # Held by a command that lands and runs by itself, such as the demo: the sensor waits until it is done.
 COMMAND_LOCK = "landing"
 MAX_REQUESTS = 10
 # Dagster ends a tick after 60 s.
 TICK_WAIT_SECONDS = 20
+RETRY_AFTER_SECONDS = (120, 600, 3600)
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+FEED_TAG = "assay/feed"
+# Of a full feed, which has no days.
+WHOLE = date.min
+# Tags of a run's own: a day that stands among a hundred problems is not read.
+NAMED_PROBLEMS = 5
+UNDER_WAY = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for a day. `at` is in seconds since 1970, of the real clock: a demo's stands still."""
+
+    sequence: int
+    from_bronze: bool
+    rules: str
+    attempt: int
+    at: float
 
 
 def landing_sensor(
@@ -36,9 +63,7 @@ def landing_sensor(
 
     @dg.sensor(
         name=f"landing_{contract.feed}",
-        target=dg.AssetSelection.assets(
-            ["bronze", contract.feed], ["silver", contract.feed], ["quarantine", contract.feed]
-        ),
+        target=dg.AssetSelection.assets(*_keys(contract, from_bronze=True)),
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"New file versions in landing/{contract.feed} become runs.",
@@ -49,46 +74,122 @@ def landing_sensor(
                 archive_arrivals(settings, contract, wait_seconds=TICK_WAIT_SECONDS)
         except AssayError as held:
             return dg.SkipReason(str(held))
-        after, unknown = _read(context.cursor)
+        problems = listing(settings, contract).misplaced
+        for problem in problems[:NAMED_PROBLEMS]:
+            context.log.warning(f"landing/{problem}")
+        cursor = json.loads(context.cursor) if context.cursor else {}
+        rules = rules_sign(contract)
+        owed = _by_day(
+            contract, partitions, unfinished_versions(settings, contract.feed, cursor.get("after", 0), rules)
+        )
+        before = {date.fromisoformat(day): Asked(**asked) for day, asked in cursor.get("asked", {}).items()}
+        busy = _days_under_way(context.instance, contract)
+        wanted = {
+            day: asked
+            for day, versions in owed.items()
+            if (asked := _ask(versions, before.get(day), rules, day in busy))
+        }
+        chosen = _within_requests(wanted)
+        # Rejected versions are owed one run only: the highest sequence before the first that still waits for it.
         waiting = [
-            version
-            for version in waiting_versions(settings, contract.feed, min([after, *[one - 1 for one in unknown]]))
-            if version.sequence > after or version.sequence in unknown
+            version.sequence for day, versions in owed.items() if day in wanted.keys() - chosen for version in versions
         ]
-        known = [version for version in waiting if partitions.has_partition_key(str(version.day))]
-        taken = _within_requests(known)
-        after = max([after, *[version.sequence for version in taken]])
-        unknown = [version.sequence for version in waiting if version not in taken and version.sequence <= after]
-        cursor = json.dumps({"after": after, "unknown": unknown})
-        if not taken:
-            return dg.SkipReason("no new file version")
-        requests = [
-            dg.RunRequest(
-                run_key=f"{contract.feed}:{first}:{last}:"
-                f"{max(version.sequence for version in taken if first <= version.day <= last)}",
-                tags={RANGE_START: str(first), RANGE_END: str(last)},
+        seen = [version.sequence for versions in owed.values() for version in versions]
+        after = max(cursor.get("after", 0), min(waiting) - 1 if waiting else max(seen, default=0))
+        asked = {day: one for day, one in before.items() if day in owed} | {day: wanted[day] for day in chosen}
+        state = json.dumps({"after": after, "asked": {str(day): asdict(one) for day, one in sorted(asked.items())}})
+        if not chosen:
+            context.update_cursor(state)
+            return dg.SkipReason(
+                "; ".join([f"{len(owed)} days wait for their runs"] * bool(owed)) or "no new file version"
             )
-            for first, last in consecutive(version.day for version in taken)
-        ]
-        return dg.SensorResult(run_requests=requests, cursor=cursor)
+        return dg.SensorResult(run_requests=_requests(contract, {day: wanted[day] for day in chosen}), cursor=state)
 
     return sensor
 
 
-def _read(cursor: str | None) -> tuple[int, list[int]]:
-    state = json.loads(cursor) if cursor else {"after": 0, "unknown": []}
-    return state["after"], state["unknown"]
+def _keys(contract: Contract, from_bronze: bool) -> list[dg.AssetKey]:
+    layers = ("bronze", "silver", "quarantine") if from_bronze else ("silver", "quarantine")
+    return [dg.AssetKey([layer, contract.feed]) for layer in layers]
 
 
-def _within_requests(versions: Sequence[Version]) -> list[Version]:
-    """The first versions, in the order they arrived, whose days are no more than `MAX_REQUESTS` ranges."""
+def _by_day(
+    contract: Contract, partitions: dg.TimeWindowPartitionsDefinition, versions: Sequence[Version]
+) -> dict[date, list[Version]]:
+    """Versions by the day of their run. Days that no partition knows yet wait until one does."""
+    days: dict[date, list[Version]] = {}
+    for version in versions:
+        day = WHOLE if contract.days is None else version.day
+        if day in days or contract.days is None or partitions.has_partition_key(str(day)):
+            days.setdefault(day, []).append(version)
+    return days
+
+
+def _days_under_way(instance: dg.DagsterInstance, contract: Contract) -> set[date]:
+    """The days whose run was requested and has not ended."""
+    filters = dg.RunsFilter(tags={FEED_TAG: contract.feed}, statuses=list(UNDER_WAY))
     days: set[date] = set()
+    for run in instance.get_runs(filters):
+        if RANGE_START not in run.tags:
+            days.add(WHOLE)
+            continue
+        first, last = date.fromisoformat(run.tags[RANGE_START]), date.fromisoformat(run.tags[RANGE_END])
+        days |= {first + ONE_DAY * number for number in range((last - first).days + 1)}
+    return days
+
+
+def _ask(versions: Sequence[Version], before: Asked | None, rules: str, busy: bool) -> Asked | None:
+    """What to ask for a day now, or None."""
+    newest = max(version.sequence for version in versions)
+    from_bronze = any(version.state != ACCEPTED or version.bronze_snapshot is None for version in versions)
+    fresh = Asked(newest, from_bronze, rules, 0, time.time())
+    if before is None or newest > before.sequence:
+        return fresh
+    if busy:
+        return None
+    if before.rules != rules or (before.from_bronze and not from_bronze):
+        return fresh
+    if before.attempt >= len(RETRY_AFTER_SECONDS) or time.time() < before.at + RETRY_AFTER_SECONDS[before.attempt]:
+        return None
+    return Asked(newest, from_bronze, rules, before.attempt + 1, time.time())
+
+
+def _kind(asked: Asked) -> tuple[bool, str, int]:
+    """Days that can be asked for in one run are alike in this."""
+    return asked.from_bronze, asked.rules, asked.attempt
+
+
+def _within_requests(wanted: Mapping[date, Asked]) -> set[date]:
+    """The days, in the order their newest versions arrived, that make no more than `MAX_REQUESTS` runs."""
+    chosen: set[date] = set()
     ranges = 0
-    for number, version in enumerate(versions):
-        if version.day not in days:
-            # a day between two others joins them, beside one extends it, alone begins another
-            ranges += 1 - (version.day - ONE_DAY in days) - (version.day + ONE_DAY in days)
-            if ranges > MAX_REQUESTS:
-                return list(versions[:number])
-            days.add(version.day)
-    return list(versions)
+    for day in sorted(wanted, key=lambda day: wanted[day].sequence):
+        beside = [one for one in _neighbours(day) if one in chosen and _kind(wanted[one]) == _kind(wanted[day])]
+        # a day between two others joins them, beside one extends it, alone begins another
+        ranges += 1 - len(beside)
+        if ranges > MAX_REQUESTS:
+            break
+        chosen.add(day)
+    return chosen
+
+
+def _neighbours(day: date) -> list[date]:
+    return [] if day == WHOLE else [day - ONE_DAY, day + ONE_DAY]
+
+
+def _requests(contract: Contract, asked: Mapping[date, Asked]) -> list[dg.RunRequest]:
+    requests: list[dg.RunRequest] = []
+    for kind in sorted({_kind(one) for one in asked.values()}):
+        for first, last in consecutive(day for day, one in asked.items() if _kind(one) == kind):
+            newest = max(one.sequence for day, one in asked.items() if first <= day <= last and _kind(one) == kind)
+            from_bronze, rules, attempt = kind
+            days = {} if first == WHOLE else {RANGE_START: str(first), RANGE_END: str(last)}
+            stage = "bronze" if from_bronze else "silver"
+            requests.append(
+                dg.RunRequest(
+                    run_key=f"{contract.feed}:{first}:{last}:{newest}:{stage}:{rules}:{attempt}",
+                    asset_selection=_keys(contract, from_bronze),
+                    tags={FEED_TAG: contract.feed, **days},
+                )
+            )
+    return requests

@@ -28,6 +28,8 @@ _retired: list["SparkSession"] = []
 
 # supervisord starts a killed Spark again within some 10 s.
 CONNECT_SECONDS = 30
+# 1 TB: no file is cut, and none is so cheap to open that it is packed with another.
+ONE_FILE_A_TASK = str(1 << 40)
 
 
 @contextmanager
@@ -70,6 +72,9 @@ def _session(remote: str) -> "SparkSession":
     _sessions[remote] = session
     session.conf.set("spark.sql.session.timeZone", "UTC")
     session.conf.set("spark.sql.ansi.enabled", "true")
+    # Each file is one task's, whatever its size: row numbers rest on it (bronze.py).
+    session.conf.set("spark.sql.files.maxPartitionBytes", ONE_FILE_A_TASK)
+    session.conf.set("spark.sql.files.openCostInBytes", ONE_FILE_A_TASK)
     return session
 
 

@@ -1,8 +1,10 @@
-"""The Iceberg tables that a contract declares: their columns, and how they are made and read.
+"""The Iceberg tables that a contract declares: their columns, how they are made, and how they gain a column.
 
 Belongs here: DDL from a contract, snapshot ids. Does not belong here: rows.
 """
 
+import re
+from datetime import date
 from typing import TYPE_CHECKING
 
 from foundation.contract import Contract
@@ -22,6 +24,15 @@ DAY = {"ds": ("date", "The day of the file's path: its partition.")}
 CORRUPT = "corrupt_record"
 
 Columns = dict[str, tuple[str, str]]
+# What is written, judged and published as one: a day, or the whole table of a full feed (None).
+Part = date | None
+# What Iceberg can widen without touching a file. https://iceberg.apache.org/spec/#schema-evolution
+WIDER = {("int", "bigint"), ("float", "double")}
+
+
+def part_name(part: Part) -> str:
+    """A part in a message: a space and its day, or nothing."""
+    return "" if part is None else f" {part}"
 
 
 def bronze_columns(contract: Contract) -> Columns:
@@ -37,24 +48,22 @@ def silver_columns(contract: Contract) -> Columns:
 
 def quarantine_columns(contract: Contract) -> Columns:
     """Name to (type, description): the row as received, and every reason why it is not in Silver."""
-    return {**bronze_columns(contract), "reasons": ("array<string>", "Every reason, as rule:column.")}
+    return {
+        **bronze_columns(contract),
+        "reasons": ("array<string>", "Every reason, as rule:column; of a duplicate the row that won."),
+        "fate": ("string", "quarantined, or duplicate."),
+    }
 
 
 def ensure_table(spark: "SparkSession", name: PhysicalName, columns: Columns, partition: str | None) -> None:
-    """Makes the table if it is missing, with an empty first snapshot so that a branch has something to start from.
+    """Makes the table if it is missing, with an empty first snapshot so that a branch has something to start from; adds the
+    columns that the contract gained, widens types and renews descriptions. Old rows read null in a new column.
 
     Raises:
-        AssayError: the table exists with other columns than the contract says.
+        AssayError: the contract would lose or narrow a column of the table.
     """
     if spark.catalog.tableExists(str(name)):
-        existing = {field.name: field.dataType.simpleString() for field in spark.table(str(name)).schema.fields}
-        wanted = {column: kind for column, (kind, _) in columns.items()}
-        if existing != wanted:
-            differing = sorted(set(existing.items()) ^ set(wanted.items()))
-            raise AssayError(
-                f"{name} differs from its contract in {', '.join(sorted({column for column, _ in differing}))}",
-                "give the contract the table's columns again: tables do not evolve yet",
-            )
+        _evolve(spark, name, columns)
         return
     spark.sql(f"create namespace if not exists {name.catalog}.{name.schema}")
     listed = ", ".join(f"`{column}` {kind} comment {_quoted(text)}" for column, (kind, text) in columns.items())
@@ -62,6 +71,41 @@ def ensure_table(spark: "SparkSession", name: PhysicalName, columns: Columns, pa
     # Format 2 is what all four engines read; version 3 is beyond ClickHouse's.
     spark.sql(f"create table if not exists {name} ({listed}) using iceberg {by} tblproperties ('format-version' = '2')")
     spark.table(str(name)).limit(0).writeTo(str(name)).append()
+
+
+def _evolve(spark: "SparkSession", name: PhysicalName, columns: Columns) -> None:
+    there = {field.name: field for field in spark.table(str(name)).schema.fields}
+    lost = sorted(set(there) - set(columns))
+    if lost:
+        raise AssayError(
+            f"{name} has {', '.join(lost)}, and its contract would lose that",
+            "put it back into the contract (a column that is no longer sent: without required), or give the feed a new name",
+        )
+    changes: list[str] = []
+    for column, (kind, text) in columns.items():
+        if column not in there:
+            changes.append(f"add column `{column}` {kind} comment {_quoted(text)}")
+            continue
+        old = there[column].dataType.simpleString()
+        if old != kind and not _widens(old, kind):
+            raise AssayError(
+                f"{name} has {column} as {old}, and its contract would make it {kind}, which not every row fits",
+                f"write physicalType: {old} again, or add a column of another name",
+            )
+        if old != kind:
+            changes.append(f"alter column `{column}` type {kind}")
+        if (there[column].metadata or {}).get("comment", "") != text:
+            changes.append(f"alter column `{column}` comment {_quoted(text)}")
+    for change in changes:
+        spark.sql(f"alter table {name} {change}")
+
+
+def _widens(old: str, new: str) -> bool:
+    decimals = [re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", kind) for kind in (old, new)]
+    if decimals[0] and decimals[1]:
+        (precision, scale), (wider, same) = (match.groups() for match in decimals if match)
+        return int(wider) >= int(precision) and scale == same
+    return (old, new) in WIDER
 
 
 def snapshot_id(spark: "SparkSession", name: PhysicalName, ref: str = "main") -> int:

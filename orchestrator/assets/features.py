@@ -10,7 +10,7 @@ import dagster as dg
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
-from orchestrator.reporting import report_days
+from orchestrator.reporting import report_parts
 
 KEY = dg.AssetKey(["features", "carrier_history"])
 
@@ -41,7 +41,7 @@ def feature_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> l
         done = materialize(settings, days[0], days[-1])
         online = {"keys_online": done["keys_written"], "snapshot_id": str(done["snapshot_id"])}
         rows = done["rows_by_day"]
-        report_days(
+        report_parts(
             context,
             {KEY: {day: {"dagster/partition_row_count": rows.get(day, 0), **online} for day in days}},
             {},

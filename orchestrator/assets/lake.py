@@ -9,26 +9,28 @@ from foundation.contract import Contract
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
-from orchestrator.reporting import column_schema, due_policy, lineage, report_days
+from orchestrator.reporting import column_schema, due_policy, lineage, report_parts
 
 ONE_FATE = "every_bronze_row_has_one_fate"
 AUDITED = "keys_are_unique_and_required_columns_filled"
 
 
 def lake_assets(
-    settings: Settings, contract: Contract, partitions: dg.PartitionsDefinition
+    settings: Settings, contract: Contract, daily: dg.PartitionsDefinition
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """The assets of one feed, in the order of the data."""
+    """The assets of one feed, in the order of the data. Those of a full feed have no partitions."""
     landing, bronze, silver, quarantine = (
         dg.AssetKey([layer, contract.feed]) for layer in ("landing", "bronze", "silver", "quarantine")
     )
+    partitions = daily if contract.days else None
+    folder = f"landing/{contract.feed}/{'ds=<day>/' if contract.days else ''}"
 
     landed = dg.AssetSpec(
         landing,
         group_name="landing",
         kinds={"file"},
         owners=[contract.owner],
-        description=f"What the vendor sends to landing/{contract.feed}/ds=<day>/. {contract.description}",
+        description=f"What the vendor sends to {folder}. {contract.description}",
         partitions_def=partitions,
     )
 
@@ -48,20 +50,25 @@ def lake_assets(
     def bronze_asset(context: dg.AssetExecutionContext) -> None:
         from spark_assets.bronze import ingest
 
-        outcome = ingest(settings, contract, run_days(context), lineage(context, bronze))
-        good = {
-            day: {
-                "dagster/partition_row_count": result.rows,
+        days = run_days(context) if contract.days else None
+        outcome = ingest(settings, contract, days, lineage(context, bronze))
+        written = {
+            part: {
+                "dagster/partition_row_count" if contract.days else "dagster/row_count": result.rows,
                 "file_versions": len(result.versions),
                 "files": sorted({version.path for version in result.versions}),
+                "newest_sequence": max(version.sequence for version in result.versions),
                 "snapshot_id": str(outcome.snapshot_id),
             }
-            for day, result in outcome.days.items()
-            if result.error is None
+            for part, result in outcome.parts.items()
+            if result.rows is not None
         }
-        for day, values in good.items():
-            context.log_event(dg.AssetMaterialization(landing, partition=str(day), metadata={"files": values["files"]}))
-        report_days(context, {bronze: good}, {d: r.error for d, r in outcome.days.items() if r.error is not None})
+        for part, values in written.items():
+            partition = None if part is None else str(part)
+            context.log_event(
+                dg.AssetMaterialization(landing, partition=partition, metadata={"files": values["files"]})
+            )
+        report_parts(context, {bronze: written}, {p: r.error for p, r in outcome.parts.items() if r.error is not None})
 
     @dg.multi_asset(
         name=f"silver__{contract.feed}",
@@ -75,7 +82,8 @@ def lake_assets(
                 description=f"Typed, deduplicated, UTC. {contract.description}",
                 metadata={"table": str(settings.table("silver", contract.feed)), **column_schema(contract.columns)},
                 freshness_policy=due_policy(contract),
-                automation_condition=any_partition(),
+                # A new delivery of a reference is not a reason to make every day again.
+                automation_condition=any_partition(but_not_for=[dg.AssetKey(["silver", ref]) for ref in contract.refs]),
                 skippable=True,
             ),
             dg.AssetSpec(
@@ -106,35 +114,47 @@ def lake_assets(
         pool="spark",
     )
     def silver_asset(context: dg.AssetExecutionContext):
+        from spark_assets.classify import ACCEPTED, DUPLICATE, QUARANTINED
         from spark_assets.publish import refine
 
-        written = refine(settings, contract, run_days(context), lineage(context, silver))
-        errors = {day: outcome.error for day, outcome in written.days.items() if outcome.error is not None}
+        written = refine(settings, contract, run_days(context) if contract.days else None, lineage(context, silver))
+        errors = {part: outcome.error for part, outcome in written.parts.items() if outcome.error is not None}
         for check in context.selected_asset_check_keys:
             yield dg.AssetCheckResult(
                 asset_key=silver,
                 check_name=check.name,
                 passed=True,  # a day that broke either was not published, and its error follows
-                metadata={"days": len(written.days) - len(errors), "days_not_published": [str(day) for day in errors]},
+                metadata={
+                    "days": len(written.parts) - len(errors),
+                    "days_not_published": [str(part) for part in errors],
+                },
             )
-        snapshots = {
-            "snapshot_id": str(written.silver_snapshot_id),
-            "bronze_snapshot_id": str(written.bronze_snapshot_id),
-        }
-        report_days(
+        read = {"bronze_snapshot_id": str(written.bronze_snapshot_id)}
+        read |= {f"{ref}_snapshot_id": str(snapshot) for ref, snapshot in written.ref_snapshot_ids.items()}
+        count = "dagster/partition_row_count" if contract.days else "dagster/row_count"
+        good = {part: outcome for part, outcome in written.parts.items() if outcome.error is None}
+        report_parts(
             context,
             {
                 silver: {
-                    day: {"dagster/partition_row_count": outcome.rows["accepted"], **outcome.rows, **snapshots}
-                    for day, outcome in written.days.items()
-                },
-                quarantine: {
-                    day: {
-                        "dagster/partition_row_count": outcome.rows["quarantined"],
-                        "reasons": outcome.reasons,
-                        "snapshot_id": str(written.quarantine_snapshot_id),
+                    part: {
+                        count: one.rows[ACCEPTED],
+                        **one.rows,
+                        "snapshot_id": str(written.silver_snapshot_id),
+                        "file_sequences": list(written.sequences.get(part, ())),
+                        **read,
                     }
-                    for day, outcome in written.days.items()
+                    for part, one in good.items()
+                },
+                # Written for bad days too: that is where one looks for the reasons.
+                quarantine: {
+                    part: {
+                        count: one.rows[QUARANTINED] + one.rows[DUPLICATE],
+                        "reasons": one.reasons,
+                        "snapshot_id": str(written.quarantine_snapshot_id),
+                        **read,
+                    }
+                    for part, one in written.parts.items()
                 },
             },
             errors,

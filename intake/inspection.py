@@ -1,0 +1,155 @@
+"""Whether a file can be read as its contract says: looked at once, in pieces, before its rows are anybody's concern.
+
+Belongs here: what makes a whole file unreadable (damaged, not its format, other columns). Does not belong here: what is
+wrong with single rows, which Silver's quarantine tells.
+"""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from datetime import date
+from io import BufferedReader
+from pathlib import Path
+
+from foundation.contract import Contract
+
+CHUNK = 1 << 20
+# A header line longer than this is not a header.
+HEADER_BYTES = 1 << 16
+# Text may be 100 times its gzip, not 1,000: more is a bomb, and is refused before the disk notices.
+MAX_EXPANSION = 200
+# Spark's parser ends the whole job at a line with more fields than this: one such file would sink its neighbours.
+MAX_FIELDS = 20_480
+OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+Verdict = tuple[str | None, Sequence[str] | None]
+
+
+def inspect(file: Path, path: str, contract: Contract, day: date) -> Verdict:
+    """Why a file cannot be read as its contract says (None if it can), and its columns in its own order (None if it has no
+    header, as JSON lines). Memory does not grow with the file.
+
+    Args:
+        path: its name in landing; only one that ends in .gz is taken for gzip.
+        day: the day that it is for; columns that came later than that may be missing.
+    """
+    if contract.format == "parquet":
+        return _parquet(file, contract, day)
+    head = b""
+    quotes = longest = current = 0
+    try:
+        for chunk in _text(file, path.endswith(".gz")):
+            if len(head) < HEADER_BYTES:
+                head += chunk
+            quotes += chunk.count(b'"')
+            first, *others = chunk.split(b"\n")
+            longest = max(longest, current + len(first), *map(len, others))
+            current = len(others[-1]) if others else current + len(first)
+    except _Bomb:
+        return f"unpacks to more than {MAX_EXPANSION} times its size", None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        return f"damaged gzip: {error}", None
+    if not head:
+        return "empty file", None
+    if contract.format == "json":
+        array = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+        return ("is one JSON array; send one object a line" if array else None), None
+    reason, names = _header(head, contract, day)
+    # RFC 4180 writes a quote within a value twice, so that a sound file has an even number of them.
+    if reason is None and quotes % 2:
+        reason = f"a quote is opened in line {_unclosed_line(file, path.endswith('.gz'))} and never closed"
+    if reason is None and longest > MAX_FIELDS and (wide := _wide_line(file, path.endswith(".gz"))):
+        reason = f"line {wide} has more than {MAX_FIELDS:,} fields"
+    return reason, names
+
+
+class _Bomb(Exception):
+    pass
+
+
+def _text(file: Path, packed: bool) -> Iterator[bytes]:
+    limit = max(file.stat().st_size, 4096) * MAX_EXPANSION
+    total = 0
+    with _open(file, packed) as reader:
+        while chunk := reader.read(CHUNK):
+            total += len(chunk)
+            if packed and total > limit:
+                raise _Bomb
+            yield chunk
+
+
+def _open(file: Path, packed: bool) -> gzip.GzipFile | BufferedReader:
+    return gzip.open(file, "rb") if packed else file.open("rb")
+
+
+def _unclosed_line(file: Path, packed: bool) -> int:
+    """The last line, the header is 1, that begins outside of quotes and ends inside: the later ones are within it."""
+    inside, opened = False, 0
+    with _open(file, packed) as reader:
+        number = 1
+        # in pieces, as a line may be as long as the file
+        while piece := reader.readline(CHUNK):
+            if piece.count(b'"') % 2:
+                inside = not inside
+                opened = number if inside else opened
+            number += piece.endswith(b"\n")
+    return opened
+
+
+def _wide_line(file: Path, packed: bool) -> int:
+    """The first line with more fields than a row can have, 0 if there is none; commas within quotes count as well."""
+    with _open(file, packed) as reader:
+        number, commas = 1, 0
+        while piece := reader.readline(CHUNK):
+            commas += piece.count(b",")
+            if commas >= MAX_FIELDS:
+                return number
+            if piece.endswith(b"\n"):
+                number, commas = number + 1, 0
+    return 0
+
+
+def _header(head: bytes, contract: Contract, day: date) -> Verdict:
+    try:
+        header = head.splitlines()[0].decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return f"header is not UTF-8: {error.reason} at byte {error.start}", None
+    try:
+        names = next(csv.reader([header]), [])
+    except csv.Error as error:
+        return f"header is no CSV: {error}", None
+    first = contract.received[0].name
+    for mark, called in OTHER_DELIMITERS.items():
+        if len(names) == 1 and mark in header and first in header.split(mark):
+            return f"its columns are separated by {called}, not commas", None
+    return _columns(names, contract, day)
+
+
+def _columns(names: Sequence[str], contract: Contract, day: date) -> Verdict:
+    expected = {column.name: column for column in contract.received}
+    missing = [
+        name for name, column in expected.items() if name not in names and not (column.since and day < column.since)
+    ]
+    extra = [name for name in names if name not in expected]
+    twice = sorted({name for name in names if list(names).count(name) > 1 and name in expected})
+    detail = [f"lacks {', '.join(missing)}"] * bool(missing)
+    detail += [f"has unknown {', '.join(extra)[:200]}"] * bool(extra)
+    detail += [f"has {', '.join(twice)} twice"] * bool(twice)
+    return (f"header {' and '.join(detail)}" if detail else None), names
+
+
+def _parquet(file: Path, contract: Contract, day: date) -> Verdict:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not file.stat().st_size:
+        return "empty file", None
+    try:
+        with pq.ParquetFile(file) as reader:
+            names = reader.schema_arrow.names
+            for _ in reader.iter_batches():
+                pass  # a damaged page shows only when it is read
+    except (pa.ArrowException, OSError) as error:
+        return f"is no Parquet file: {str(error).splitlines()[0][:200]}", None
+    return _columns(names, contract, day)
