@@ -25,9 +25,9 @@ def land_feed(settings: Settings, feed: str, first: date | None, last: date | No
                 "everything is the whole year, and takes neither a day nor --as",
                 "type ./assay land everything, or name a feed: ./assay land flights 2013-01-15",
             )
-        for name in FEEDS:
-            sent = land(settings, find_contract(name), days_of(name))
-            print(f"{name}: {len(sent)} file{'s' * (len(sent) != 1)} in {settings.landing / name}", flush=True)
+        for contract in [find_contract(name) for name in FEEDS]:
+            sent = land(settings, contract, days_of(contract.feed))
+            print(f"{contract.feed}: {len(sent)} file{'s' * (len(sent) != 1)} in {settings.landing / contract.feed}")
         return
     if first and last and last < first:
         raise AssayError(f"{last} is before {first}", f"type ./assay land {feed} {last} {first}")
