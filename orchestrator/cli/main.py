@@ -8,7 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from foundation.contract import find_contract
 from foundation.errors import AssayError
 from foundation.settings import PROJECT, Settings, load
 from orchestrator.cli.engines import Engine
@@ -112,20 +111,30 @@ def env() -> None:
 
 @app.command()
 def land(
-    feed: Annotated[str, typer.Argument(help="The feed, such as flights.")],
-    first: Annotated[str, typer.Argument(help="A day, such as 2013-06-01.")],
-    last: Annotated[str | None, typer.Argument(help="The last day of a range; the first one if omitted.")] = None,
+    feed: Annotated[str, typer.Argument(help="The feed, such as flights; everything is all of them, the whole year.")],
+    first: Annotated[str | None, typer.Argument(help="A day, such as 2013-01-15; a whole table takes none.")] = None,
+    last: Annotated[str | None, typer.Argument(help="The last day of a range.")] = None,
+    way: Annotated[
+        str | None, typer.Option("--as", help="corrected, reverted, second, damaged; hourly for weather.")
+    ] = None,
 ) -> None:
-    """Put the vendor's files of a day or a range into landing."""
-    from intake.vendor import land as send
+    """Put the vendor's files into landing: a day, a range, a whole table, or everything.
 
-    settings, contract = load(), find_contract(feed)
-    start, end = _day(first), _day(last or first)
-    if end < start:
-        raise AssayError(f"{end} is before {start}", "name the earlier day first")
-    days = [start + timedelta(days=number) for number in range((end - start).days + 1)]
-    for file in send(settings, contract, days):
-        print(file)
+    A day that is landed after later ones is a late file. The same command twice writes the same bytes.
+
+    \b
+    ./assay land everything                          all feeds, the whole year
+    ./assay land flights 2013-01-15 2013-01-20       a range of days
+    ./assay land planes                              a feed that is sent whole
+    ./assay land flights 2013-01-15 --as corrected   same name, other content
+    ./assay land flights 2013-01-15 --as reverted    the first version again
+    ./assay land flights 2013-01-15 --as second      three rows in one more file
+    ./assay land flights 2013-01-15 --as damaged     same name, cut off halfway
+    ./assay land weather 2013-01-15 --as hourly      a file an hour
+    """
+    from orchestrator.cli.landing import land_feed
+
+    land_feed(load(), feed, _day(first) if first else None, _day(last) if last else None, way)
 
 
 @app.command()

@@ -193,7 +193,7 @@ def test_a_field_of_the_wrong_kind_is_refused_with_its_place(tmp_path: Path) -> 
 def test_a_feed_that_is_not_there_lists_those_that_are() -> None:
     with pytest.raises(AssayError) as refused:
         find_contract("fligths")
-    assert "flights, schedule" in refused.value.next_action
+    assert "airlines, airports, flights, planes, schedule, weather" in refused.value.next_action
 
 
 def doubled(content: dict[str, Any]) -> None:
