@@ -115,6 +115,12 @@ class Contract:
             raise AssayError(f"{self.feed} is a full feed: it has no days", "name no day for it")
         return self.days
 
+    def expects(self, day: date | None) -> bool:
+        """Whether the feed has such a day. Daily feeds share their partitions: one may begin later or end earlier."""
+        if day is None or self.days is None:
+            return True
+        return self.days.starts <= day and (self.days.ends is None or day <= self.days.ends)
+
     @property
     def received(self) -> tuple[Column, ...]:
         """The columns of the vendor's file, in its order."""

@@ -69,6 +69,7 @@ def ingest(
         part: BronzePart(part, None, arrived[part], _error(contract, part, arrived[part], there, landed.misplaced))
         for part in parts
     }
+    outcomes |= {part: replace(outcomes[part], rows=0) for part in parts if not contract.expects(part)}
     if not accepted:
         return BronzeOutcome(outcomes, None)
     with writer_lock(settings, f"bronze.{contract.feed}"), connect(settings) as spark:
@@ -96,7 +97,7 @@ def _error(
             f"ask for the file again, correct contracts/{contract.file.name} and run ./assay quarantine {contract.feed} "
             f"--replay, or take the file out of landing; then run: {retry}",
         )
-    if not versions:
+    if not versions and contract.expects(part):
         strange = [text for text in misplaced if text.startswith(folder.removeprefix("landing/"))]
         return AssayError(
             f"{where}: no file has arrived in {folder}" + (f" ({'; '.join(strange[:3])})" if strange else ""),

@@ -57,7 +57,7 @@ def lake_assets(
                 "dagster/partition_row_count" if contract.days else "dagster/row_count": result.rows,
                 "file_versions": len(result.versions),
                 "files": sorted({version.path for version in result.versions}),
-                "newest_sequence": max(version.sequence for version in result.versions),
+                "newest_sequence": max((version.sequence for version in result.versions), default=0),
                 "snapshot_id": str(outcome.snapshot_id),
             }
             for part, result in outcome.parts.items()
