@@ -170,9 +170,8 @@ def read_archive(
         for header, of_header in groupby(alike, key=lambda version: version.header or ())
     ]
     files = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), groups)
-    absent = {
-        column.name: F.lit(None).cast("string") for column in contract.received if column.name not in files.columns
-    }
+    present = {name for version in versions for name in version.header or [one.name for one in contract.received]}
+    absent = {column.name: F.lit(None).cast("string") for column in contract.received if column.name not in present}
     whole = files.withColumns(absent) if absent else files
     return whole.join(F.broadcast(arrived), "archived").select(*bronze_columns(contract))
 

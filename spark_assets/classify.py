@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 ACCEPTED, QUARANTINED, SUPERSEDED, DUPLICATE = "accepted", "quarantined", "superseded", "duplicate"
+# A year on two cores runs as well with 8 tasks as with 64; a cluster has more to do with 64.
+MAX_TASKS = 64
 FATES = (ACCEPTED, QUARANTINED, SUPERSEDED, DUPLICATE)
 # The typed columns stand beside the text until fates are known; no contract may start a name with an underscore.
 TYPED = "_typed_"
@@ -30,13 +32,14 @@ ZONED = r"(Z|[+-]\d{2}:?\d{2})$"
 YEARS = (1900, 2299)
 
 
-def classify(bronze: "DataFrame", contract: Contract) -> "DataFrame":
+def classify(bronze: "DataFrame", contract: Contract, days: int = 1) -> "DataFrame":
     """Adds `reasons` (array of text, empty if none; of a duplicate, the row that won), `fate`, and a typed column
     `_typed_<name>` for each received one.
 
     Args:
         bronze: whole days of the feed's Bronze table, or all of a full feed: a file's versions must be there together, or
             an old one would not be seen to be superseded.
+        days: how many days there are; they are spread over as many tasks, up to `MAX_TASKS`.
 
     The newest version of a file wins, of a full feed the newest of all; among accepted rows of one key the one that arrived
     last wins, then the later row.
@@ -49,7 +52,8 @@ def classify(bronze: "DataFrame", contract: Contract) -> "DataFrame":
         received = bronze.crossJoin(F.broadcast(bronze.agg(newest)))
     else:
         # Days side by side in a task need no other shuffle: windows within a day follow.
-        received = bronze.join(F.broadcast(bronze.groupBy("source_file").agg(newest)), "source_file").repartition("ds")
+        newest_of_files = bronze.groupBy("source_file").agg(newest)
+        received = bronze.join(F.broadcast(newest_of_files), "source_file").repartition(min(days, MAX_TASKS), "ds")
     day = [] if contract.days is None else ["ds"]
     typed = received.withColumns({TYPED + column.name: _value(column) for column in contract.received})
     judged = typed.withColumn("reasons", F.filter(F.array(*_reasons(contract)), lambda reason: reason.isNotNull()))

@@ -109,7 +109,7 @@ def write_silver(
     refs = {ref: _ref_snapshot(spark, settings, contract, ref) for ref in contract.refs}
     chosen = _in_days("ds", days)
     received = spark.read.option("versionAsOf", source).table(str(bronze)).where(chosen)
-    classified = classify(received, contract).persist()
+    classified = classify(received, contract, len(days or [])).persist()
     try:
         outcomes = _judge(classified, contract, [None] if days is None else days)
         _check_fates_sum_to_bronze(spark, bronze, source, outcomes)
