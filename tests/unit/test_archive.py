@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from foundation.contract import Contract, load_contract
@@ -385,6 +386,7 @@ def test_an_archiver_that_is_killed_leaves_one_version_to_the_next(
     archive_arrivals(settings, contract)
     (version,) = of_first_day(settings)
     assert archived_bytes(settings, version) == A
+    assert archived_files(settings) == [version.sha256], "what the killed one left is gone"
     assert archive_arrivals(settings, contract) == []
 
 
@@ -572,3 +574,80 @@ def test_two_first_users_of_a_ledger_do_not_disturb_each_other(settings: Setting
         finally:
             codes = [os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) for other in others]
     assert codes == [0]
+
+
+# As the platform's first version made it.
+OLD_LEDGER = """
+create table file_versions (
+    sequence integer not null primary key autoincrement, feed varchar not null, ds date not null, path varchar not null,
+    sha256 varchar not null, size bigint not null, mtime_ns bigint not null, state varchar not null, reason varchar,
+    arrived_at datetime not null, bronze_snapshot bigint
+)
+"""
+
+
+def make_old(settings: Settings) -> None:
+    """Turns a home's ledger into one of the platform's first version."""
+    kept = "sequence, feed, ds, path, sha256, size, mtime_ns, state, reason, arrived_at, bronze_snapshot"
+    archive._engine(settings.ledger_url).dispose()
+    archive._engine.cache_clear()
+    engine = sa.create_engine(settings.ledger_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("alter table file_versions rename to newer"))
+        connection.execute(sa.text("drop index file_versions_of_day"))
+        connection.execute(sa.text(OLD_LEDGER))
+        connection.execute(sa.text(f"insert into file_versions ({kept}) select {kept} from newer"))
+        connection.execute(sa.text("drop table newer"))
+    engine.dispose()
+
+
+def test_an_older_ledger_gains_what_it_lacks_and_loses_nothing(settings: Settings, contract: Contract) -> None:
+    put(settings, A)
+    put(settings, b"", name="empty.csv")
+    archive_arrivals(settings, contract)
+    before = of_first_day(settings)
+    make_old(settings)
+    assert of_first_day(settings) == [replace(version, header=None) for version in before]
+    mark_judged(settings, [before[0].sequence], RULES, 9)
+    assert [version.silver_snapshot for version in of_first_day(settings)] == [9, None]
+    put(settings, B)
+    (version,) = archive_arrivals(settings, contract)
+    assert version.sequence > before[-1].sequence
+
+
+def test_files_of_an_older_ledger_have_their_header_before_bronze_reads_them_again(
+    settings: Settings, contract: Contract
+) -> None:
+    put(settings, A)
+    put(settings, b"", name="empty.csv")
+    archive_arrivals(settings, contract)
+    before = of_first_day(settings)
+    make_old(settings)
+    assert archive_arrivals(settings, with_note(contract)) == [], "no new version: the file did not change"
+    assert of_first_day(settings) == before
+
+
+def test_two_first_users_of_an_older_ledger_do_not_disturb_each_other(settings: Settings, contract: Contract) -> None:
+    put(settings, A)
+    archive_arrivals(settings, contract)
+    make_old(settings)
+    look = SQLiteDialect.get_columns
+
+    def look_and_be_overtaken(*arguments: Any, **named: Any) -> Any:
+        seen = look(*arguments, **named)
+        patch.undo()
+        assert os.waitstatus_to_exitcode(os.waitpid(forked(lambda: of_first_day(settings)), 0)[1]) == 0
+        return seen
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SQLiteDialect, "get_columns", look_and_be_overtaken)
+        assert len(of_first_day(settings)) == 1
+
+
+def test_a_file_that_its_disk_does_not_give_keeps_no_neighbour_back(settings: Settings, contract: Contract) -> None:
+    put(settings, A)
+    # A process's memory cannot be read from its beginning: an input/output error, as of a broken disk.
+    (settings.landing / FEED / "ds=2013-01-01" / "broken.csv").symlink_to("/proc/self/mem")
+    (version,) = archive_arrivals(settings, contract)
+    assert archived_bytes(settings, version) == A
+    assert archived_files(settings) == [version.sha256]
