@@ -18,6 +18,7 @@ from orchestrator.assets.lake import lake_assets
 from orchestrator.assets.models import model_assets
 from orchestrator.assets.warehouse import dbt_group, dbt_resource
 from orchestrator.automation import automation_sensor
+from orchestrator.checks import due_checks
 from orchestrator.manifests import TARGETS, is_current
 from orchestrator.partitions import daily_partitions, monthly_partitions
 from orchestrator.sensors import landing_sensor
@@ -49,6 +50,7 @@ def build_definitions(
             *feature_assets(settings, daily),
             *model_assets(settings, daily, monthly_partitions(daily)),
         ],
+        asset_checks=[due_checks(settings, feeds)],
         sensors=[automation_sensor(), *[landing_sensor(settings, contract, daily) for contract in feeds.values()]],
         resources={"dbt": dbt_resource(), **(resources or {})},
         # One process: a step of its own process costs 2.5 s on two cores, and the work is done by the engines.

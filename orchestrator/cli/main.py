@@ -138,6 +138,26 @@ def land(
 
 
 @app.command()
+def quarantine(
+    feed: Annotated[str | None, typer.Argument(help="The feed, such as flights; a line for each if omitted.")] = None,
+    day: Annotated[str | None, typer.Option("--day", help="Only this day, such as 2013-06-01.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Sample only rows with it: missing:dest.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="How many rows to sample.", min=0)] = 5,
+    again: Annotated[bool, typer.Option("--replay", help="Make the days again, by today's contract.")] = False,
+) -> None:
+    """Show the rejected files and quarantined rows of a feed, and why; --replay makes their days again."""
+    from orchestrator.cli.quarantine import print_quarantine, replay
+
+    chosen = _day(day) if day else None
+    if not again:
+        print_quarantine(load(), console, feed, chosen, reason, limit)
+    elif feed is None:
+        raise AssayError("--replay needs a feed", "name one: ./assay quarantine flights --replay")
+    else:
+        replay(load(), console, feed, chosen)
+
+
+@app.command()
 def sql(
     statement: Annotated[str, typer.Argument(help="One statement, or - to read it from standard input.")],
     engine: Annotated[str, typer.Option("--engine", "-e", help="trino, clickhouse or spark.")] = "trino",

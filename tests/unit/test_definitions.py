@@ -14,10 +14,13 @@ import pytest
 
 from foundation.contract import load_contracts
 from foundation.settings import PROJECT, Settings
+from orchestrator.checks import DELIVERED, DUE
 from orchestrator.manifests import TARGETS, manifest_dir
 
+DAILY_FEEDS = ("flights", "schedule", "weather")
+FEEDS = (*DAILY_FEEDS, "airlines", "airports", "planes")
 MATERIALIZABLE = {
-    *(f"{layer}/{feed}" for layer in ("bronze", "silver", "quarantine") for feed in ("flights", "schedule")),
+    *(f"{layer}/{feed}" for layer in ("bronze", "silver", "quarantine") for feed in FEEDS),
     "gold/flight_facts",
     "gold/carrier_history",
     "warehouse/fct_flights",
@@ -26,7 +29,7 @@ MATERIALIZABLE = {
     "models/arrival_delay",
     "predictions/arrival_delay",
 }
-LANDED = {"landing/flights", "landing/schedule"}
+LANDED = {f"landing/{feed}" for feed in FEEDS}
 # They take seconds to import, and the graph is loaded by every command.
 HEAVY = ("pyspark", "mlflow", "feast", "lightgbm", "sklearn", "pandas", "pyarrow", "pyiceberg", "great_expectations")
 CHECKS = {"every_bronze_row_has_one_fate", "keys_are_unique_and_required_columns_filled"}
@@ -84,7 +87,8 @@ def test_a_range_is_one_run_for_every_daily_asset(definitions: dg.Definitions) -
         for key in graph.materializable_asset_keys
         if isinstance(graph.get(key).partitions_def, dg.DailyPartitionsDefinition)
     ]
-    assert len(daily) == len(MATERIALIZABLE) - 2, "all but the monthly model and the mart, which is built whole"
+    whole = len(MATERIALIZABLE) - len(daily)
+    assert whole == 2 + 3 * 3, "the monthly model, the mart, and the three layers of the full feeds"
     assert {graph.get(key).backfill_policy for key in daily} == {dg.BackfillPolicy.single_run()}
 
 
@@ -103,8 +107,14 @@ def test_all_daily_assets_have_the_365_days_of_2013(definitions: dg.Definitions)
 def test_every_silver_table_is_checked_before_anything_downstream_runs(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     found = {(key.asset_key.to_user_string(), key.name) for key in graph.asset_check_keys if key.name in CHECKS}
-    assert found == {(f"silver/{feed}", name) for feed in ("flights", "schedule") for name in CHECKS}
+    assert found == {(f"silver/{feed}", name) for feed in FEEDS for name in CHECKS}
     assert all(graph.get(key).blocking for key in graph.asset_check_keys if key.name in CHECKS)
+
+
+def test_every_feed_has_a_standing_check_of_what_is_due(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    found = {key.asset_key.to_user_string(): key.name for key in graph.asset_check_keys if key.name in (DUE, DELIVERED)}
+    assert found == {f"silver/{feed}": DUE if feed in DAILY_FEEDS else DELIVERED for feed in FEEDS}
 
 
 def test_every_dbt_test_is_a_check_of_its_asset(definitions: dg.Definitions) -> None:
