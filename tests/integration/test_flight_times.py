@@ -219,6 +219,17 @@ def test_the_schedule_has_the_same_times_as_its_flights(
     pd.testing.assert_frame_equal(planned[shared], year[shared])
 
 
+def test_every_derived_column_of_the_contracts_is_made_as_its_type(stack: Settings, airports: pa.Table) -> None:
+    with connect(stack) as spark:
+        refs = {"airports": spark.createDataFrame(airports)}
+        for feed, contract in ((flights, FLIGHTS), (schedule, SCHEDULE)):
+            received = ", ".join(f"{column.name} {column.spark_type}" for column in contract.received)
+            out = feed.transform(spark.createDataFrame([], received), refs)
+            assert {field.name: field.dataType.simpleString() for field in out.schema.fields} == {
+                column.name: column.spark_type for column in contract.columns
+            }
+
+
 def hand_made(row: int, dest: str, departs: str, arrives: int, *actual: int | None) -> dict[str, Any]:
     """A flight from JFK. `departs` is New York's; `actual` is dep_delay, arr_time, arr_delay."""
     local = datetime.fromisoformat(departs).replace(tzinfo=ZoneInfo(NEW_YORK))
