@@ -14,7 +14,7 @@ from spark_assets.bronze import ingest
 from spark_assets.publish import refine
 from tests.conftest import Assay
 
-pytestmark = pytest.mark.usefixtures("sensors_wait")
+pytestmark = pytest.mark.usefixtures("airports_in_silver")
 
 DAYS = [date(2013, 10, number) for number in (1, 2, 3)]
 RANGE = {"ASSAY_RANGE_START": str(DAYS[0]), "ASSAY_RANGE_END": str(DAYS[-1])}

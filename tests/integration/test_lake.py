@@ -18,7 +18,7 @@ from orchestrator.cli.engines import rows
 from spark_assets.bronze import ingest
 from spark_assets.publish import SilverWrite, refine
 
-pytestmark = pytest.mark.usefixtures("sensors_wait")
+pytestmark = pytest.mark.usefixtures("airports_in_silver")
 
 FLIGHTS = find_contract("flights")
 LINEAGE = {"dagster.run_id": "a-test"}
