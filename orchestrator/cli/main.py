@@ -129,6 +129,20 @@ def land(
 
 
 @app.command()
+def rollback(
+    asset: Annotated[str, typer.Argument(help="The asset, such as silver/flights.")],
+    to: Annotated[int | None, typer.Option("--to", help="The snapshot to go to; without it they are listed.")] = None,
+) -> None:
+    """Put a table of the lake back to one of its snapshots, or forward again; Dagster is told which days changed."""
+    from orchestrator.cli.rollback import list_states, roll_back
+
+    if to is None:
+        list_states(load(), console, asset)
+    else:
+        roll_back(load(), console, asset, to)
+
+
+@app.command()
 def sql(
     statement: Annotated[str, typer.Argument(help="One statement, or - to read it from standard input.")],
     engine: Annotated[str, typer.Option("--engine", "-e", help="trino, clickhouse or spark.")] = "trino",
