@@ -7,7 +7,7 @@ here: telling Dagster (orchestrator/cli/rollback.py), or deleting snapshots (mai
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foundation.names import PhysicalName
 
@@ -163,12 +163,12 @@ def _day_partition(table: "Table") -> tuple[str, str, bool] | None:
     return None
 
 
-def _in_partitions(column: str, parts: Sequence[date | int], by_month: bool) -> str:
-    """A condition that Iceberg can prune by."""
+def _in_partitions(column: str, parts: Sequence[Any], by_month: bool) -> str:
+    """A condition that Iceberg can prune by, for days or for months counted from January 1970."""
     ranges: list[str] = []
     for part in sorted(parts):
-        if by_month:  # Iceberg counts months from January 1970
-            first, after = (date(1970 + months // 12, months % 12 + 1, 1) for months in (int(part), int(part) + 1))
+        if by_month:
+            first, after = (date(1970 + months // 12, months % 12 + 1, 1) for months in (part, part + 1))
             ranges.append(f"(`{column}` >= date '{first}' and `{column}` < date '{after}')")
         else:
             ranges.append(f"`{column}` = date '{part}'")

@@ -78,6 +78,22 @@ def status() -> None:
 
 
 @app.command()
+def pause() -> None:
+    """Stop all automation: no sensor looks, no asset is made by itself. It stays so until resume."""
+    from orchestrator.cli.pausing import pause as stop
+
+    stop(load(), console)
+
+
+@app.command()
+def resume() -> None:
+    """Start automation again."""
+    from orchestrator.cli.pausing import resume as go_on
+
+    go_on(load(), console)
+
+
+@app.command()
 def logs(
     service: Annotated[str, typer.Argument(help="The service, as ./assay status names it.")],
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines from the end.")] = 50,

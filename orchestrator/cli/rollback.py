@@ -55,7 +55,7 @@ def list_states(settings: Settings, console: Console, asset: str) -> None:
         # Not a table of rich's: that shortens a snapshot's number where the terminal is narrow, and it is to be copied.
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         console.print(text.rstrip(), markup=False, soft_wrap=True)
-    console.print(f"Next: ./assay rollback {asset} --to <snapshot>")
+    console.print(f"Next: ./assay rollback {asset} --to <snapshot>", soft_wrap=True)
 
 
 def roll_back(settings: Settings, console: Console, asset: str, snapshot_id: int) -> None:
@@ -80,7 +80,7 @@ def roll_back(settings: Settings, console: Console, asset: str, snapshot_id: int
             late = _record(instance, settings, asset, done, changed_days(spark, name, table, *done))
         current = table.metadata.current_snapshot_id
         if current == snapshot_id or (done is not None and done[1] == snapshot_id):
-            console.print(f"{asset} is at snapshot {snapshot_id} already: its rows stay as they are.")
+            console.print(f"{asset} is at snapshot {snapshot_id} already: its rows stay as they are.", soft_wrap=True)
             if late:
                 console.print(f"Recorded {_events(late)} that the command before did not live to record.")
             return
@@ -88,14 +88,20 @@ def roll_back(settings: Settings, console: Console, asset: str, snapshot_id: int
         changed = changed_days(spark, name, table, current, snapshot_id)
         set_current(spark, name, snapshot_id)
         recorded = _record(instance, settings, asset, (current, snapshot_id), changed)
-    console.print(f"{asset} is at snapshot {snapshot_id} now; it was at {current}.")
+    console.print(f"{asset} is at snapshot {snapshot_id} now; it was at {current}.", soft_wrap=True)
     if not recorded:
         console.print("Both have the same rows, so nothing downstream is out of date.")
         return
     days = [day for day in changed if day is not None]
     span = f" from {min(days)} to {max(days)}" if days else ""
-    console.print(f"Recorded {_events(recorded)}{span}; what is made of them follows, unless automation is paused.")
-    console.print(f"It lasts until the asset is made again. Next, to undo: ./assay rollback {asset} --to {current}")
+    console.print(
+        f"Recorded {_events(recorded)}{span}; what is made of them follows, unless automation is paused.",
+        soft_wrap=True,
+    )
+    console.print(
+        f"It lasts until the asset is made again. Next, to undo: ./assay rollback {asset} --to {current}",
+        soft_wrap=True,
+    )
 
 
 def _open(settings: Settings, asset: str) -> "tuple[str, Table]":
