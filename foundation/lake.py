@@ -91,7 +91,7 @@ def pin_published(settings: Settings) -> list[Pin]:
         snapshot = loaded.current_snapshot()
         if snapshot is not None:
             metadata = loaded.metadata_location.rsplit("/", 1)[1]
-            pins.append(Pin(layer, table, _path(loaded.location()), f"metadata/{metadata}", snapshot.snapshot_id))
+            pins.append(Pin(layer, table, local_path(loaded.location()), f"metadata/{metadata}", snapshot.snapshot_id))
     return pins
 
 
@@ -109,7 +109,7 @@ def _listed(settings: Settings, catalog: "Catalog", layers: Iterable[str]) -> It
                     yield layer, table
 
 
-def _path(location: str) -> str:
+def local_path(location: str) -> str:
     """A local location without its scheme (Spark writes file:/a, Trino file:///a), any other as it is."""
     if location.startswith("file:"):
         return "/" + location.removeprefix("file:").lstrip("/")
