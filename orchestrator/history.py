@@ -6,10 +6,10 @@ purges by itself (`retention` in the home's dagster.yaml), and evaluations of au
 `delete_run` deletes a run's materializations too, and with them that its partitions were ever made: automation would make
 them all again. So a run that is the newest of any partition stays for ever. With one partition a day those are most runs:
 what takes the disk is not their materializations (some 2 kB a partition) but their own log, 0.1 to 20 MB a run, which
-SQLite storage keeps in a file a run. That file goes; status, tags and materializations stay.
+SQLite storage keeps in a file a run. That file goes; status, tags and materializations stay, and the run's page shows an
+empty log. (A webserver that showed the page before and was not restarted since says "no such table" instead.)
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,15 +47,14 @@ def prune_history(instance: dg.DagsterInstance, run_days: float, log_days: float
     now = datetime.now(UTC)
     old = now - timedelta(days=run_days)
     needed = needed_runs(instance, old)
-    for run_id in _finished(instance, now - timedelta(days=min(run_days, log_days))):
-        run = instance.get_run_record_by_id(run_id)
-        if run is None:
-            continue
-        if run_id not in needed and run.update_timestamp.replace(tzinfo=UTC) < old:
+    quiet = dg.RunsFilter(statuses=FINISHED, updated_before=now - timedelta(days=min(run_days, log_days)))
+    for record in instance.get_run_records(quiet):
+        run_id, changed = record.dagster_run.run_id, record.update_timestamp.replace(tzinfo=UTC)
+        if run_id not in needed and changed < old:
             instance.delete_run(run_id)
             _remove_logs(instance, run_id)
             done.deleted += 1
-        elif run.update_timestamp.replace(tzinfo=UTC) < now - timedelta(days=log_days):
+        elif changed < now - timedelta(days=log_days):
             done.thinned += _remove_logs(instance, run_id)
     done.after = None if folder is None else size_of(folder)
     return done
@@ -81,14 +80,6 @@ def needed_runs(instance: dg.DagsterInstance, before: datetime) -> set[str]:
     return needed
 
 
-def _finished(instance: dg.DagsterInstance, before: datetime) -> Iterator[str]:
-    """The finished runs that nothing has happened to since a moment; found before any is deleted."""
-    yield from [
-        record.dagster_run.run_id
-        for record in instance.get_run_records(dg.RunsFilter(statuses=FINISHED, updated_before=before))
-    ]
-
-
 def _remove_logs(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Deletes what a run's steps printed and, where each run's events are a file, that file. True if there was any."""
     removed = False
@@ -103,4 +94,6 @@ def _remove_logs(instance: dg.DagsterInstance, run_id: str) -> bool:
             file = Path(f"{shard(run_id)}{suffix}")
             removed |= file.exists()
             file.unlink(missing_ok=True)
+        # Dagster believes for a process's life that a file which it opened has its tables.
+        getattr(instance.event_log_storage, "_initialized_dbs", set()).discard(run_id)
     return removed

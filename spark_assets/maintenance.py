@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Five files, or five files of deleted rows on one: Gold gets one of each a day, so a month is rewritten every fifth day.
 REWRITE = {"min-input-files": "5", "delete-file-threshold": "5", "remove-dangling-deletes": "true"}
+# Every metadata file lists the ones before it, 200 bytes each, deleted or not; Iceberg's default is 100.
+PROPERTIES = {"write.metadata.previous-versions-max": "20"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,14 @@ def compact(spark: "SparkSession", name: PhysicalName) -> Compaction:
     return Compaction(
         row["rewritten_data_files_count"], row["added_data_files_count"], row["removed_delete_files_count"]
     )
+
+
+def settle_properties(spark: "SparkSession", name: PhysicalName, table: "Table") -> None:
+    """Sets what upkeep wants of a table and its maker (Spark, Trino, PyIceberg) did not say; one commit, once a table."""
+    lacking = {key: value for key, value in PROPERTIES.items() if table.properties.get(key) != value}
+    if lacking:
+        listed = ", ".join(f"'{key}' = '{value}'" for key, value in lacking.items())
+        spark.sql(f"alter table {name} set tblproperties ({listed})")
 
 
 def expirable(table: "Table", pinned: Collection[int], before: datetime, keep_last: int) -> list[int]:

@@ -114,7 +114,7 @@ def maintenance_assets(settings: Settings, contracts: Mapping[str, Contract]) ->
     @upkeep("snapshots", "Old snapshots and metadata files go, but for what is tagged or named.", lake, pool="spark")
     def snapshots(context: dg.AssetExecutionContext, config: Snapshots) -> None:
         from ml.pins import named_snapshots
-        from spark_assets.maintenance import expirable, expire, prune_metadata
+        from spark_assets.maintenance import expirable, expire, prune_metadata, settle_properties
         from spark_assets.pins import pins_of, view_files
 
         before = datetime.now(UTC) - timedelta(days=config.days)
@@ -125,6 +125,7 @@ def maintenance_assets(settings: Settings, contracts: Mapping[str, Contract]) ->
             physical = settings.table(layer, name)
             pins = pins_of(settings, table, views)
             gone = expirable(table, pins.snapshots | named.get(str(physical), set()), before, config.keep_last)
+            settle_properties(spark, physical, table)
             expire(spark, physical, gone)
             files = prune_metadata(load_table(settings, layer, name), pins.metadata_files, before, config.keep_last)
             return {"snapshots_removed": len(gone), "metadata_files_removed": len(files)}
