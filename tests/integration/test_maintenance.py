@@ -131,7 +131,8 @@ def test_sixty_commits_leave_what_ten_do_and_tag_pin_and_view_still_read(own: Se
     # From the third on, tag and view are there: what is left is flat.
     files, sizes = zip(*left[2:], strict=True)
     assert max(files) <= files[0] + 2, left
-    assert max(sizes) <= sizes[0] * 1.1, left
+    # Without a bound on their lists of each other, metadata files alone would make this 10 % more.
+    assert max(sizes) <= sizes[0] * 1.05, left
     twice = keep_up(own, {"snapshots": {"days": 0, "keep_last": 3}}, "compaction", "snapshots")
     assert twice["compaction"]["files_replaced"] == 0
     assert said("") == before
