@@ -77,6 +77,22 @@ def status() -> None:
 
 
 @app.command()
+def pause() -> None:
+    """Stop all automation: no sensor looks, no asset is made by itself. It stays so until resume."""
+    from orchestrator.cli.pausing import pause as stop
+
+    stop(load(), console)
+
+
+@app.command()
+def resume() -> None:
+    """Start automation again."""
+    from orchestrator.cli.pausing import resume as go_on
+
+    go_on(load(), console)
+
+
+@app.command()
 def logs(
     service: Annotated[str, typer.Argument(help="The service, as ./assay status names it.")],
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines from the end.")] = 50,
@@ -155,6 +171,20 @@ def quarantine(
         raise AssayError("--replay needs a feed", "name one: ./assay quarantine flights --replay")
     else:
         replay(load(), console, feed, chosen)
+
+
+@app.command()
+def rollback(
+    asset: Annotated[str, typer.Argument(help="The asset, such as silver/flights.")],
+    to: Annotated[int | None, typer.Option("--to", help="The snapshot to go to; without it they are listed.")] = None,
+) -> None:
+    """Put a table of the lake back to one of its snapshots, or forward again; Dagster is told which days changed."""
+    from orchestrator.cli.rollback import list_states, roll_back
+
+    if to is None:
+        list_states(load(), console, asset)
+    else:
+        roll_back(load(), console, asset, to)
 
 
 @app.command()
