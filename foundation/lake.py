@@ -5,7 +5,6 @@ Belongs here: reading the catalog with PyIceberg. Does not belong here: writing,
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING
 
 from foundation.errors import AssayError
@@ -64,17 +63,6 @@ def current_snapshot_id(table: "Table") -> int | None:
     """The snapshot that a scan of this loaded table reads; None if nothing was ever written."""
     snapshot = table.current_snapshot()
     return None if snapshot is None else snapshot.snapshot_id
-
-
-def on_days(days: Iterable[date]) -> str:
-    """PyIceberg's filter for some days, at least one, of a table with a `flight_date`."""
-    quoted = ", ".join(f"'{day}'" for day in days)
-    return f"flight_date in ({quoted})"
-
-
-def before_day(day: date) -> str:
-    """PyIceberg's filter for all days before one."""
-    return f"flight_date < '{day}'"
 
 
 def pin_published(settings: Settings) -> list[Pin]:

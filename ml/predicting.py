@@ -11,10 +11,10 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from foundation.errors import AssayError
-from foundation.lake import current_snapshot_id, load_table, on_days, open_catalog
+from foundation.lake import current_snapshot_id, load_table, open_catalog
 from foundation.lock import writer_lock, writer_of
 from foundation.settings import Settings
-from ml.features import FLIGHT_COLUMNS, HISTORY_AVAILABLE_AT, KEY, MODEL_COLUMNS, NUMERIC, with_features
+from ml.features import FLIGHT_COLUMNS, HISTORY_AVAILABLE_AT, KEY, MODEL_COLUMNS, NUMERIC, on_days, with_features
 from ml.registry import RegisteredModel, connect, model_name, model_versions
 
 if TYPE_CHECKING:

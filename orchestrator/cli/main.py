@@ -1,14 +1,14 @@
 """The commands.
 
 Belongs here: names, options and help texts. Does not belong here: more than a few lines of a command; longer ones have
-a module beside this one. Heavy imports stand in the functions: `./assay --help` answers at once.
+a module beside this one, and the domain's are in domain.py. Heavy imports stand in the functions: `./assay --help`
+answers at once.
 """
 
 import os
 import shlex
 import subprocess
 import sys
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,8 @@ from rich.markup import escape
 
 from foundation.errors import AssayError
 from foundation.settings import PROJECT, Settings, load
+from orchestrator.cli.arguments import day_of
+from orchestrator.cli.domain import commands
 from orchestrator.cli.engines import Engine
 
 app = typer.Typer(
@@ -26,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(commands)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -126,34 +129,6 @@ def env() -> None:
 
 
 @app.command()
-def land(
-    feed: Annotated[str, typer.Argument(help="The feed, such as flights; everything is all of them, the whole year.")],
-    first: Annotated[str | None, typer.Argument(help="A day, such as 2013-01-15; a whole table takes none.")] = None,
-    last: Annotated[str | None, typer.Argument(help="The last day of a range.")] = None,
-    way: Annotated[
-        str | None, typer.Option("--as", help="corrected, reverted, second, damaged; hourly for weather.")
-    ] = None,
-) -> None:
-    """Put the vendor's files into landing: a day, a range, a whole table, or everything.
-
-    A day that is landed after later ones is a late file. The same command twice writes the same bytes.
-
-    \b
-    ./assay land everything                          all feeds, the whole year
-    ./assay land flights 2013-01-15 2013-01-20       a range of days
-    ./assay land planes                              a feed that is sent whole
-    ./assay land flights 2013-01-15 --as corrected   same name, other content
-    ./assay land flights 2013-01-15 --as reverted    the first version again
-    ./assay land flights 2013-01-15 --as second      three rows in one more file
-    ./assay land flights 2013-01-15 --as damaged     same name, cut off halfway
-    ./assay land weather 2013-01-15 --as hourly      a file an hour
-    """
-    from orchestrator.cli.landing import land_feed
-
-    land_feed(load(), feed, _day(first) if first else None, _day(last) if last else None, way)
-
-
-@app.command()
 def quarantine(
     feed: Annotated[str | None, typer.Argument(help="The feed, such as flights; a line for each if omitted.")] = None,
     day: Annotated[str | None, typer.Option("--day", help="Only this day, such as 2013-06-01.")] = None,
@@ -164,7 +139,7 @@ def quarantine(
     """Show the rejected files and quarantined rows of a feed, and why; --replay makes their days again."""
     from orchestrator.cli.quarantine import print_quarantine, replay
 
-    chosen = _day(day) if day else None
+    chosen = day_of(day) if day else None
     if not again:
         print_quarantine(load(), console, feed, chosen, reason, limit)
     elif feed is None:
@@ -203,17 +178,6 @@ def sql(
         print(line)
 
 
-@app.command()
-def demo(
-    days: Annotated[int, typer.Option("--days", help="Days of 2013 to land, 1 to 364.", min=1, max=364)] = 31,
-    leave: Annotated[bool, typer.Option("--exit", help="Stop the services at the end.")] = False,
-) -> None:
-    """Land real files, run everything, predict the day after the last, and say what came of it."""
-    from orchestrator.cli.demo import run_demo
-
-    run_demo(load(), console, days, stop_services=leave)
-
-
 @app.command(context_settings=PASS_THROUGH)
 def dagster(context: typer.Context) -> None:
     """Plain dagster, with this home's environment."""
@@ -240,13 +204,6 @@ def test(context: typer.Context) -> None:
     from orchestrator.cli.testing import run_tests
 
     raise typer.Exit(run_tests(console, context.args))
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise AssayError(f"{text!r} is no day", "write it as 2013-06-01") from None
 
 
 def _become(settings: Settings, command: list[str], folder: Path = PROJECT) -> None:

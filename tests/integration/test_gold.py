@@ -13,6 +13,7 @@ from orchestrator.cli.engines import rows
 from spark_assets.bronze import ingest
 from spark_assets.publish import refine
 from tests.conftest import Assay
+from tests.integration.airports import airports_in_silver  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("airports_in_silver")
 
