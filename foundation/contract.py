@@ -141,7 +141,7 @@ def load_contract(file: Path) -> Contract:
         document = OpenDataContractStandard.from_string(file.read_text(encoding="utf-8"))
     except TypeError as error:
         raise AssayError(
-            f"{file.name} is empty, or no mapping", "write a contract; contracts/flights.odcs.yaml is one"
+            f"{file.name} is empty, or no mapping", "write a contract; docs/engineer.md says what stands in one"
         ) from error
     except yaml.YAMLError as error:
         raise AssayError(f"{file.name} is not YAML: {error}", "correct the line that it names") from error
@@ -210,9 +210,8 @@ def find_contract(feed: str) -> Contract:
     """
     contracts = load_contracts()
     if feed not in contracts:
-        raise AssayError(
-            f"There is no feed {feed!r}", f"use one of {', '.join(contracts)}, or write contracts/{feed}{SUFFIX}"
-        )
+        there = f"use one of {', '.join(contracts)}, or " if contracts else ""
+        raise AssayError(f"There is no feed {feed!r}", f"{there}write contracts/{feed}{SUFFIX}")
     return contracts[feed]
 
 
@@ -319,7 +318,7 @@ def _refs(file: Path, value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise _refused(file, "refs", f"{value!r} is no list; write it as [airports]")
+        raise _refused(file, "refs", f"{value!r} is no list; write it as [stations]")
     return tuple(str(ref) for ref in value)
 
 
