@@ -186,7 +186,7 @@ def load_contract(file: Path) -> Contract:
         load=load,
         days=days,
         next_due=_moment(file, "due", custom["due"]) if load == FULL and custom.get("due") is not None else None,
-        refs=tuple(custom.get("refs") or ()),
+        refs=_refs(file, custom.get("refs")),
         max_quarantined=_fraction(file, custom.get("max_quarantined", 0.05)),
     )
 
@@ -288,7 +288,7 @@ def _one_of(file: Path, where: str, value: object, allowed: tuple[str, ...]) -> 
 
 
 def _date(file: Path, where: str, value: object) -> date:
-    if isinstance(value, date):
+    if isinstance(value, date) and not isinstance(value, datetime):  # YAML reads a day with a time as the latter
         return value
     try:
         return date.fromisoformat(str(value))
@@ -312,6 +312,14 @@ def _zone(file: Path, where: str, name: object) -> ZoneInfo:
         return ZoneInfo(str(name))
     except (ValueError, OSError, ZoneInfoNotFoundError) as error:
         raise _refused(file, where, f"{name!r} is no time zone; write one such as America/New_York") from error
+
+
+def _refs(file: Path, value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _refused(file, "refs", f"{value!r} is no list; write it as [airports]")
+    return tuple(str(ref) for ref in value)
 
 
 def _fraction(file: Path, value: object) -> float:

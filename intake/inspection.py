@@ -7,6 +7,7 @@ wrong with single rows, which Silver's quarantine tells.
 import csv
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date
 from io import BufferedReader
@@ -59,7 +60,8 @@ def inspect(file: Path, path: str, contract: Contract, day: date) -> Verdict:
     # RFC 4180 writes a quote within a value twice, so that a sound file has an even number of them.
     if reason is None and quotes % 2:
         reason = f"a quote is opened in line {_unclosed_line(file, path.endswith('.gz'))} and never closed"
-    if reason is None and longest > MAX_FIELDS and (wide := _wide_line(file, path.endswith(".gz"))):
+    # so many fields have one comma less
+    if reason is None and longest >= MAX_FIELDS and (wide := _wide_line(file, path.endswith(".gz"))):
         reason = f"line {wide} has more than {MAX_FIELDS:,} fields"
     return reason, names
 
@@ -98,15 +100,31 @@ def _unclosed_line(file: Path, packed: bool) -> int:
 
 
 def _wide_line(file: Path, packed: bool) -> int:
-    """The first line with more fields than a row can have, 0 if there is none; commas within quotes count as well."""
+    """The line in which a row gets more fields than a row can have, 0 if there is none. Commas of a quoted value are not
+    counted, and a quote opens one at the beginning of a field only: an inch sign within a text must hide nothing."""
+    inside, before, number, commas = False, b"\n", 1, 0
     with _open(file, packed) as reader:
-        number, commas = 1, 0
         while piece := reader.readline(CHUNK):
-            commas += piece.count(b",")
-            if commas >= MAX_FIELDS:
-                return number
-            if piece.endswith(b"\n"):
-                number, commas = number + 1, 0
+            ends = piece.endswith(b"\n")
+            if ends and before == b"\n" and not inside and len(piece) < MAX_FIELDS and not piece.count(b'"') % 2:
+                number += 1  # a row of its own, too short
+                continue
+            for position, part in enumerate(piece.split(b'"')):
+                if position:
+                    # a second quote right after one that closed is a quote within the value
+                    inside, before = not inside and before in b',\r\n"', b'"'
+                if not inside:
+                    *rows, row = part.split(b"\r")  # old line ends
+                    for ended in rows:
+                        if commas + ended.count(b",") >= MAX_FIELDS:
+                            return number
+                        commas = 0
+                    commas += row.count(b",")
+                    if commas >= MAX_FIELDS:
+                        return number
+                before = part[-1:] or before
+            number += ends
+            commas = commas if inside or not ends else 0
     return 0
 
 
@@ -121,7 +139,7 @@ def _header(head: bytes, contract: Contract, day: date) -> Verdict:
         return f"header is no CSV: {error}", None
     first = contract.received[0].name
     for mark, called in OTHER_DELIMITERS.items():
-        if len(names) == 1 and mark in header and first in header.split(mark):
+        if len(names) == 1 and mark in header and first in next(csv.reader([header], delimiter=mark)):
             return f"its columns are separated by {called}, not commas", None
     return _columns(names, contract, day)
 
@@ -132,11 +150,16 @@ def _columns(names: Sequence[str], contract: Contract, day: date) -> Verdict:
         name for name, column in expected.items() if name not in names and not (column.since and day < column.since)
     ]
     extra = [name for name in names if name not in expected]
-    twice = sorted({name for name in names if list(names).count(name) > 1 and name in expected})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1 and name in expected)
     detail = [f"lacks {', '.join(missing)}"] * bool(missing)
-    detail += [f"has unknown {', '.join(extra)[:200]}"] * bool(extra)
+    detail += [f"has unknown {', '.join(map(_shown, extra))[:200]}"] * bool(extra)
     detail += [f"has {', '.join(twice)} twice"] * bool(twice)
     return (f"header {' and '.join(detail)}" if detail else None), names
+
+
+def _shown(name: str) -> str:
+    """A column's name; one that would not be seen, or not as it is, in quotes."""
+    return name if name and name == name.strip() and name.isprintable() else repr(name)
 
 
 def _parquet(file: Path, contract: Contract, day: date) -> Verdict:
@@ -146,7 +169,7 @@ def _parquet(file: Path, contract: Contract, day: date) -> Verdict:
     if not file.stat().st_size:
         return "empty file", None
     try:
-        with pq.ParquetFile(file) as reader:
+        with pq.ParquetFile(file, page_checksum_verification=True) as reader:
             names = reader.schema_arrow.names
             for _ in reader.iter_batches():
                 pass  # a damaged page shows only when it is read
