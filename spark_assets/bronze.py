@@ -209,7 +209,9 @@ def _json(spark: "SparkSession", contract: Contract, header: Sequence[str], file
         lines.withColumn("_read", F.from_json("value", f"{kinds}`{CORRUPT}` string", options))
         # bytes that are no UTF-8 become U+FFFD, as in the values: other engines refuse them
         .withColumn(CORRUPT, F.when(strange | F.col(f"_read.{CORRUPT}").isNotNull(), F.make_valid_utf8("value")))
-        .select("archived", "source_row", CORRUPT, *[F.col(f"_read.{name}").cast("string").alias(name) for name in names])
+        .select(
+            "archived", "source_row", CORRUPT, *[F.col(f"_read.{name}").cast("string").alias(name) for name in names]
+        )
     )
 
 
