@@ -6,6 +6,7 @@ wrong with single rows, which Silver's quarantine tells.
 
 import csv
 import gzip
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ HEADER_BYTES = 1 << 16
 MAX_EXPANSION = 200
 # Spark's parser ends the whole job at a line with more fields than this: one such file would sink its neighbours.
 MAX_FIELDS = 20_480
+# A quote that neither opens nor closes a field.
+INCH = re.compile(rb'(?<=[^,\r\n"])"(?=[^,\r\n"])')
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 Verdict = tuple[str | None, Sequence[str] | None]
@@ -59,7 +62,8 @@ def inspect(file: Path, path: str, contract: Contract, day: date) -> Verdict:
     reason, names = _header(head, contract, day)
     # RFC 4180 writes a quote within a value twice, so that a sound file has an even number of them.
     if reason is None and quotes % 2:
-        reason = f"a quote is opened in line {_unclosed_line(file, path.endswith('.gz'))} and never closed"
+        opened = _unclosed_line(file, path.endswith(".gz"))
+        reason = f"a quote is opened in line {opened} and never closed" if opened else None
     # so many fields have one comma less
     if reason is None and longest >= MAX_FIELDS and (wide := _wide_line(file, path.endswith(".gz"))):
         reason = f"line {wide} has more than {MAX_FIELDS:,} fields"
@@ -86,17 +90,18 @@ def _open(file: Path, packed: bool) -> gzip.GzipFile | BufferedReader:
 
 
 def _unclosed_line(file: Path, packed: bool) -> int:
-    """The last line, the header is 1, that begins outside of quotes and ends inside: the later ones are within it."""
+    """The last line, the header is 1, that begins outside of quotes and ends inside: the later ones are within it. 0 if the
+    quotes are even without those in the middle of a text, such as an inch sign."""
     inside, opened = False, 0
     with _open(file, packed) as reader:
         number = 1
         # in pieces, as a line may be as long as the file
         while piece := reader.readline(CHUNK):
-            if piece.count(b'"') % 2:
+            if (piece.count(b'"') - len(INCH.findall(piece))) % 2:
                 inside = not inside
                 opened = number if inside else opened
             number += piece.endswith(b"\n")
-    return opened
+    return opened if inside else 0
 
 
 def _wide_line(file: Path, packed: bool) -> int:

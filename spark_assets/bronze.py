@@ -184,25 +184,34 @@ def _csv(spark: "SparkSession", contract: Contract, header: Sequence[str], files
         mode="PERMISSIVE",
         columnNameOfCorruptRecord=CORRUPT,
         escape='"',  # as RFC 4180 has it; Spark's own default is the backslash
-        multiLine=True,  # quoted line breaks
+        multiLine=True,  # quoted line breaks; of a file whose lines end with \r\n they read as \n
     )
     return _numbered(reader.csv(files))
 
 
 def _json(spark: "SparkSession", contract: Contract, header: Sequence[str], files: list[str]) -> "DataFrame":
-    """A row an object; what it has within an object or array stays JSON. A line that is no object, or has fields that the
-    contract does not know, is kept whole beside what could be read."""
+    """A row an object; what it has within an object or array stays JSON. A number keeps its value, to 38 digits, not how it
+    was written. A line that is not one object, or has fields twice or fields that the contract does not know, is kept
+    whole beside what could be read."""
     from pyspark.sql import functions as F
 
     names = [column.name for column in contract.received]
-    text = ", ".join(f"`{name}` string" for name in names)
+    # Read as a string, a number would go through a double and lose digits.
+    kinds = "".join(f"`{name}` variant, " for name in names)
     lines = _numbered(spark.read.text(files)).where(F.trim("value") != "")
     keys = F.json_object_keys("value")
     strange = keys.isNull() | (F.size(F.array_except(keys, F.array(*map(F.lit, names)))) > 0)
+    # Of two objects in a line only the first is looked at by anybody; as an array they are two, or no JSON.
+    objects = F.json_array_length(F.concat(F.lit("["), F.col("value"), F.lit("]")))
+    strange |= (F.size(keys) != F.size(F.array_distinct(keys))) | (F.coalesce(objects, F.lit(0)) != 1)
+    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
     return (
-        lines.withColumn("_read", F.from_json("value", text, {"mode": "PERMISSIVE"}))
-        .withColumn(CORRUPT, F.when(strange, F.col("value")))
-        .select("archived", "source_row", CORRUPT, "_read.*")
+        lines.withColumn("_read", F.from_json("value", f"{kinds}`{CORRUPT}` string", options))
+        # bytes that are no UTF-8 become U+FFFD, as in the values: other engines refuse them
+        .withColumn(CORRUPT, F.when(strange | F.col(f"_read.{CORRUPT}").isNotNull(), F.make_valid_utf8("value")))
+        .select(
+            "archived", "source_row", CORRUPT, *[F.col(f"_read.{name}").cast("string").alias(name) for name in names]
+        )
     )
 
 

@@ -19,15 +19,17 @@ MAX_TASKS = 64
 FATES = (ACCEPTED, QUARANTINED, SUPERSEDED, DUPLICATE)
 # The typed columns stand beside the text until fates are known; no contract may start a name with an underscore.
 TYPED = "_typed_"
-# How a value of each type is written. No NaN and no infinity: a gap is an empty value.
+# How a value of each type is written. No NaN and no infinity: a gap is an empty value. \z, as Java's $ lets a line break
+# follow.
 FORMS = {
-    "int": r"^[+-]?\d+$",
-    "bigint": r"^[+-]?\d+$",
-    "double": r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$",
-    "date": r"^\d{4}-\d{2}-\d{2}$",
-    "timestamp": r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?$",
+    "int": r"^[+-]?\d+\z",
+    "bigint": r"^[+-]?\d+\z",
+    "double": r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\z",
+    "boolean": r"^(?i)(true|t|yes|y|1|false|f|no|n|0)\z",
+    "date": r"^\d{4}-\d{2}-\d{2}\z",
+    "timestamp": r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?\z",
 }
-ZONED = r"(Z|[+-]\d{2}:?\d{2})$"
+ZONED = r"(Z|[+-]\d{2}:?\d{2})\z"
 # What every engine of the platform can hold: ClickHouse's Date32 and DateTime64 end there.
 YEARS = (1900, 2299)
 
@@ -110,12 +112,14 @@ def _value(column: Column) -> "SparkColumn":
     kind = column.spark_type
     if kind == "string":
         return text
-    value = text.try_cast(kind)
+    # Spark wants seconds before an offset: 12:00Z is null to it
+    written = F.regexp_replace(text, r"([T ]\d{2}:\d{2})(Z|[+-])", "$1:00$2") if kind == "timestamp" else text
+    value = written.try_cast(kind)
     if kind == "timestamp" and column.zone:
         value = F.when(text.rlike(ZONED), value).otherwise(F.to_utc_timestamp(value, column.zone))
     if kind.startswith("decimal"):
         scale = int(kind.rstrip(")").rpartition(",")[2])
-        return F.when(text.rlike(rf"^[+-]?(\d+(\.\d{{0,{scale}}}0*)?|\.\d{{1,{max(scale, 1)}}}0*)$"), value)
+        return F.when(text.rlike(rf"^[+-]?(\d+(\.\d{{0,{scale}}}0*)?|\.(?=\d)\d{{0,{scale}}}0*)\z"), value)
     if kind == "double":
         value = F.when(F.abs(value) < F.lit(float("inf")), value)
     return F.when(text.rlike(FORMS[kind]), value) if kind in FORMS else value
@@ -137,7 +141,7 @@ def _broken(column: Column) -> dict[str, "SparkColumn"]:
     if column.allowed:
         rules["not_allowed"] = ~text.isin(*column.allowed)
     if column.pattern:
-        rules["pattern"] = ~text.rlike(f"^(?:{column.pattern})$")
+        rules["pattern"] = ~text.rlike(rf"^(?:{column.pattern})\z")
     bounds = [value < F.lit(column.minimum)] * (column.minimum is not None)
     bounds += [value > F.lit(column.maximum)] * (column.maximum is not None)
     if column.spark_type in ("date", "timestamp"):

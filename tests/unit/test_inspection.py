@@ -320,3 +320,11 @@ def test_archiving_a_large_file_needs_little_memory(settings: Settings, contract
 
     assert os.waitstatus_to_exitcode(os.waitpid(forked(work), 0)[1]) == 0
     assert int((settings.home / "growth").read_text()) < 60_000_000
+
+
+def test_an_inch_sign_within_a_text_opens_nothing(reason_of: Reason) -> None:
+    inch = b'2013-01-01,5" pipe,1\n'
+    assert reason_of(HEAD + ROW + inch + ROW) is None
+    assert (
+        reason_of(HEAD + inch + b'2013-01-01,"open,1\n' + inch + ROW) == "a quote is opened in line 3 and never closed"
+    )
