@@ -3,6 +3,7 @@
 python bench/measure.py setup --folder EMPTY    .venv without and with uv's cache, runtimes without and with ours
 python bench/measure.py up --home HOME          services until ready: cold, and when they are up already
 python bench/measure.py line --home HOME        31 days and 364 days through the whole line, and their ratio
+python bench/measure.py lake --home HOME        files to Silver: Dagster beside the same Spark statements bare; a day; 10 times
 python bench/measure.py load --home HOME        the code location, beside Python with Dagster and dagster-dbt alone
 """
 
@@ -86,6 +87,62 @@ def line(home: Path) -> None:
     )
 
 
+BARE = """
+import sys, time
+from datetime import date, timedelta
+from foundation.contract import find_contract
+from foundation.settings import load
+from spark_assets.bronze import ingest
+from spark_assets.publish import refine
+from spark_assets.session import connect
+settings, contract = load(), find_contract("flights")
+days = [date(2013, 1, 1) + timedelta(days=number) for number in range(int(sys.argv[1]))]
+with connect(settings) as spark:
+    spark.sql("select 1").collect()
+began = time.monotonic()
+ingest(settings, contract, days, {})
+refine(settings, contract, days, {})
+print(time.monotonic() - began)
+"""
+
+
+def lake(home: Path) -> None:
+    """Flights from files to Silver. Bare is the same statements without Dagster, Python's start not counted; Dagster's is the
+    whole command."""
+    where = {"ASSAY_HOME": str(home)}
+    seconds([PROJECT / "assay", "up"], **where)
+    seconds([PROJECT / "assay", "pause"], **where)
+    seconds([PROJECT / "assay", "land", "airports"], **where)
+    assets = "bronze/{0},silver/{0},quarantine/{0}"
+    line = [PROJECT / "assay", "dagster", "asset", "materialize", "--select"]
+    seconds([*line, assets.format("airports")], **where)
+    seconds([PROJECT / "assay", "land", "flights", "2013-01-01", "2013-12-31"], **where)
+
+    def bare(days: int) -> float:
+        command = [PROJECT / ".venv/bin/python", "-c", BARE, str(days)]
+        environment = {**os.environ, **where, "PYTHONPATH": str(PROJECT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    def dagster(last: str) -> float:
+        return seconds([*line, assets.format("flights"), "--partition-range", f"2013-01-01...{last}"], **where)
+
+    bare(365)  # a JVM that has seen the code
+    statements, whole = [], []
+    for _ in range(2):
+        statements.append(bare(365))
+        whole.append(dagster("2013-12-31"))
+    print(
+        f"a year: bare {min(statements):.1f} s   the Dagster command {min(whole):.1f} s   "
+        f"ratio {min(whole) / min(statements):.2f}"
+    )
+    print(f"a day, whole command: {min(dagster('2013-01-01') for _ in range(3)):.1f} s")
+    few, many = min(bare(36) for _ in range(2)), min(bare(360) for _ in range(2))
+    print(f"36 days {few:.1f} s   360 days {many:.1f} s   ratio {many / few:.1f} for 10 times the data")
+    seconds([PROJECT / "assay", "resume"], **where)
+    seconds([PROJECT / "assay", "down"], **where)
+
+
 def load(home: Path) -> None:
     """Best of some rounds, the two alternating, so that a busy moment hits both."""
     where = {"ASSAY_HOME": str(home)}
@@ -102,14 +159,14 @@ def load(home: Path) -> None:
 def main() -> None:
     """Reads the arguments and measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("setup", "up", "line", "load"))
+    parser.add_argument("what", choices=("setup", "up", "line", "lake", "load"))
     parser.add_argument("--home", type=Path, default=PROJECT / ".assay-bench")
     parser.add_argument("--folder", type=Path, default=PROJECT / ".assay-bench")
     chosen = parser.parse_args()
     if chosen.what == "setup":
         setup(chosen.folder.resolve())
     else:
-        {"up": up, "line": line, "load": load}[chosen.what](chosen.home.resolve())
+        {"up": up, "line": line, "lake": lake, "load": load}[chosen.what](chosen.home.resolve())
 
 
 if __name__ == "__main__":
