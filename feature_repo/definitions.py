@@ -1,14 +1,14 @@
 """What Feast is told: entity, source, feature view and service over Gold.
 
 Belongs here: names, types, times to live, and which table each view reads. Does not belong here: opening a store
-(store.py), or the numbers themselves (dbt). Everything is made per settings, because a branch reads its own tables.
+(configuration.py), or the numbers themselves (dbt). Everything is made per settings, because a branch reads its own tables.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from foundation.names import CATALOG, schema_prefix
+from foundation.names import CATALOG
 from foundation.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,11 +41,6 @@ class Declarations:
     def objects(self) -> list[Any]:
         """All of them, in the order that `FeatureStore.apply` wants."""
         return [self.entity, self.source, self.view, self.service]
-
-
-def project(settings: Settings) -> str:
-    """Feast's project: `assay`, prefixed as tables are: a branch that shares a registry overwrites nobody's views."""
-    return f"{schema_prefix(settings.environment)}assay"
 
 
 def declare(settings: Settings) -> Declarations:

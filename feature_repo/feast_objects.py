@@ -12,8 +12,8 @@ PROJECT = str(Path(__file__).resolve().parents[1])
 if PROJECT not in sys.path:
     sys.path.append(PROJECT)
 
+from feature_repo.configuration import prepare_folders  # noqa: E402
 from feature_repo.definitions import declare  # noqa: E402
-from feature_repo.store import prepare_folders  # noqa: E402
 from foundation.settings import load  # noqa: E402
 
 _settings = load()

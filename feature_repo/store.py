@@ -1,16 +1,16 @@
-"""Opens the feature store, and the three things done with it: apply, materialize, read point in time.
+"""The three things done with the feature store: apply, materialize, read point in time.
 
-Belongs here: Feast's configuration from settings, and the guards around Feast's behaviour. Does not belong here: which
+Belongs here: the guards around Feast's behaviour. Does not belong here: how the store is opened (configuration.py), which
 features exist (definitions.py), models, or when any of this runs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from feature_repo.definitions import AVAILABLE_AT, COUNTS, ENTITY, RATES, declare, project
+from feature_repo.configuration import open_store
+from feature_repo.definitions import AVAILABLE_AT, COUNTS, ENTITY, RATES, declare
 from foundation import clock
 from foundation.errors import AssayError
 from foundation.lake import current_snapshot_id, load_table
@@ -47,35 +47,6 @@ class HistoricalFeatures:
 
     frame: "pd.DataFrame"
     snapshot_id: int | None
-
-
-def prepare_folders(settings: Settings) -> None:
-    """Makes the folders that SQLite wants to find, where registry and online store are embedded."""
-    if not settings.is_external("feast-registry"):
-        Path(settings.feast_registry.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    if not settings.is_external("feast-online"):
-        Path(settings.feast_online).parent.mkdir(parents=True, exist_ok=True)
-
-
-def open_store(settings: Settings) -> "FeatureStore":
-    """The feature store of these settings: an SQL registry, duckdb over Iceberg offline, Redis or SQLite online."""
-    from feast import FeatureStore, RepoConfig
-
-    prepare_folders(settings)
-    if settings.is_external("feast-online"):
-        online = {"type": "redis", "connection_string": settings.feast_online}
-    else:
-        online = {"type": "sqlite", "path": settings.feast_online}
-    return FeatureStore(
-        config=RepoConfig(
-            project=project(settings),
-            provider="local",
-            registry={"registry_type": "sql", "path": settings.feast_registry, "cache_ttl_seconds": 60},
-            online_store=online,
-            offline_store={"type": "duckdb"},
-            entity_key_serialization_version=3,
-        )
-    )
 
 
 def apply(settings: Settings) -> "FeatureStore":

@@ -142,7 +142,7 @@ def load_contract(file: Path) -> Contract:
         document = OpenDataContractStandard.from_string(file.read_text(encoding="utf-8"))
     except TypeError as error:
         raise AssayError(
-            f"{file.name} is empty, or no mapping", "write a contract; contracts/flights.odcs.yaml is one"
+            f"{file.name} is empty, or no mapping", "write a contract; docs/engineer.md says what stands in one"
         ) from error
     except yaml.YAMLError as error:
         raise AssayError(f"{file.name} is not YAML: {error}", "correct the line that it names") from error
@@ -187,7 +187,7 @@ def load_contract(file: Path) -> Contract:
         load=load,
         days=days,
         next_due=_moment(file, "due", custom["due"]) if load == FULL and custom.get("due") is not None else None,
-        refs=tuple(custom.get("refs") or ()),
+        refs=_refs(file, custom.get("refs")),
         max_quarantined=_fraction(file, custom.get("max_quarantined", 0.05)),
     )
 
@@ -211,9 +211,8 @@ def find_contract(feed: str) -> Contract:
     """
     contracts = load_contracts()
     if feed not in contracts:
-        raise AssayError(
-            f"There is no feed {feed!r}", f"use one of {', '.join(contracts)}, or write contracts/{feed}{SUFFIX}"
-        )
+        there = f"use one of {', '.join(contracts)}, or " if contracts else ""
+        raise AssayError(f"There is no feed {feed!r}", f"{there}write contracts/{feed}{SUFFIX}")
     return contracts[feed]
 
 
@@ -302,7 +301,7 @@ def _one_of(file: Path, where: str, value: object, allowed: tuple[str, ...]) -> 
 
 
 def _date(file: Path, where: str, value: object) -> date:
-    if isinstance(value, date):
+    if isinstance(value, date) and not isinstance(value, datetime):  # YAML reads a day with a time as the latter
         return value
     try:
         return date.fromisoformat(str(value))
@@ -326,6 +325,14 @@ def _zone(file: Path, where: str, name: object) -> ZoneInfo:
         return ZoneInfo(str(name))
     except (ValueError, OSError, ZoneInfoNotFoundError) as error:
         raise _refused(file, where, f"{name!r} is no time zone; write one such as America/New_York") from error
+
+
+def _refs(file: Path, value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _refused(file, "refs", f"{value!r} is no list; write it as [airports]")
+    return tuple(str(ref) for ref in value)
 
 
 def _fraction(file: Path, value: object) -> float:

@@ -3,9 +3,8 @@
 Belongs here: reading the catalog with PyIceberg. Does not belong here: writing, or any table's meaning.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING
 
 from foundation.errors import AssayError
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 # What ClickHouse shows of the lake. Bronze and quarantine are for engineers: Trino and Spark show them.
 PUBLISHED = ("silver", "gold", "predictions")
+# The layers whose tables are Iceberg's, in the order of the data.
+LAYERS = ("bronze", "silver", "quarantine", "gold", "predictions")
 
 
 @dataclass(frozen=True)
@@ -64,40 +65,39 @@ def current_snapshot_id(table: "Table") -> int | None:
     return None if snapshot is None else snapshot.snapshot_id
 
 
-def on_days(days: Iterable[date]) -> str:
-    """PyIceberg's filter for some days, at least one, of a table with a `flight_date`."""
-    quoted = ", ".join(f"'{day}'" for day in days)
-    return f"flight_date in ({quoted})"
-
-
-def before_day(day: date) -> str:
-    """PyIceberg's filter for all days before one."""
-    return f"flight_date < '{day}'"
-
-
 def pin_published(settings: Settings) -> list[Pin]:
     """One state of every published table of this environment that has rows or had them, in name order."""
     from pyiceberg.exceptions import NoSuchTableError
 
     catalog = open_catalog(settings)
-    prefix = schema_prefix(settings.environment)
     pins: list[Pin] = []
-    for layer in PUBLISHED:
-        if not catalog.namespace_exists(f"{prefix}{layer}"):
-            continue
-        for _, table in sorted(catalog.list_tables(f"{prefix}{layer}")):
-            try:
-                loaded = catalog.load_table(f"{prefix}{layer}.{table}")
-            except NoSuchTableError:
-                continue  # dropped since it was listed: dbt's temporary tables come and go
-            snapshot = loaded.current_snapshot()
-            if snapshot is not None and "__dbt_" not in table:
-                metadata = loaded.metadata_location.rsplit("/", 1)[1]
-                pins.append(Pin(layer, table, _path(loaded.location()), f"metadata/{metadata}", snapshot.snapshot_id))
+    for layer, table in _listed(settings, catalog, PUBLISHED):
+        try:
+            loaded = catalog.load_table(settings.table(layer, table).in_catalog)
+        except NoSuchTableError:
+            continue  # dropped since it was listed
+        snapshot = loaded.current_snapshot()
+        if snapshot is not None:
+            metadata = loaded.metadata_location.rsplit("/", 1)[1]
+            pins.append(Pin(layer, table, local_path(loaded.location()), f"metadata/{metadata}", snapshot.snapshot_id))
     return pins
 
 
-def _path(location: str) -> str:
+def iceberg_tables(settings: Settings) -> list[tuple[str, str]]:
+    """(layer, table) of every Iceberg table of this environment, in the order of the data."""
+    return list(_listed(settings, open_catalog(settings), LAYERS))
+
+
+def _listed(settings: Settings, catalog: "Catalog", layers: Iterable[str]) -> Iterator[tuple[str, str]]:
+    prefix = schema_prefix(settings.environment)
+    for layer in layers:
+        if catalog.namespace_exists(f"{prefix}{layer}"):
+            for _, table in sorted(catalog.list_tables(f"{prefix}{layer}")):
+                if "__dbt_" not in table:  # dbt's temporary tables come and go
+                    yield layer, table
+
+
+def local_path(location: str) -> str:
     """A local location without its scheme (Spark writes file:/a, Trino file:///a), any other as it is."""
     if location.startswith("file:"):
         return "/" + location.removeprefix("file:").lstrip("/")

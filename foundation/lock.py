@@ -16,6 +16,12 @@ from foundation.settings import Settings
 POLL_SECONDS = 0.2
 
 
+def writer_of(layer: str, table: str) -> str:
+    """The name of the lock that the one writer of an Iceberg table holds: quarantine is written with Silver, and Gold by
+    one dbt call at a time."""
+    return {"quarantine": f"silver.{table}", "gold": "dbt.trino"}.get(layer, f"{layer}.{table}")
+
+
 @contextmanager
 def writer_lock(settings: Settings, name: str, wait_seconds: float = 900) -> Iterator[None]:
     """Holds the lock `name` of this home, waiting for another writer to finish.

@@ -11,6 +11,7 @@ archived file without a row, and the next scan does the rest again.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -31,6 +32,7 @@ from foundation.lock import writer_lock
 from foundation.settings import Settings
 from intake.inspection import inspect
 
+log = logging.getLogger(__name__)
 CHUNK = 1 << 20
 # A copy leaves this much of the disk free: engines that run out of it damage more than one feed.
 DISK_RESERVE = 1 << 30
@@ -131,10 +133,16 @@ def _add_missing_columns(engine: sa.Engine) -> None:
     """A ledger of an earlier version lacks columns; all that were ever added may be null."""
     there = {column["name"] for column in sa.inspect(engine).get_columns(versions.name)}
     for column in versions.columns:
-        if column.name not in there:
-            kind = column.type.compile(engine.dialect)
+        if column.name in there:
+            continue
+        kind = column.type.compile(engine.dialect)
+        try:
             with engine.begin() as connection:
                 connection.execute(sa.text(f"alter table {versions.name} add column {column.name} {kind}"))
+        except DBAPIError:
+            # somebody else added it between our look and our change, or it cannot be added
+            if column.name not in {one["name"] for one in sa.inspect(engine).get_columns(versions.name)}:
+                raise
 
 
 @contextmanager
@@ -218,11 +226,12 @@ def archive_arrivals(
     Raises:
         AssayError: the disk is nearly full.
 
-    A file that changes while it is copied is left for the next call: its writer is not done.
+    A file that changes while it is copied, or cannot be read, is left for the next call: its writer is not done.
     """
     new: list[Version] = []
     # One archiver a feed: two would both give the same new file a sequence.
     with writer_lock(settings, f"archive.{contract.feed}", wait_seconds):
+        _add_missing_headers(settings, contract)
         for file in unknown_to_ledger(settings, contract):
             if days is not None and file.day not in days:
                 continue
@@ -253,8 +262,9 @@ def versions_of(settings: Settings, feed: str, days: Collection[date] | None) ->
         if not days:
             return []
         query = query.where(versions.c.ds >= min(days), versions.c.ds <= max(days))
+    chosen = None if days is None else set(days)
     with _ledger(settings) as connection:
-        return [_version(row) for row in connection.execute(query) if days is None or row.ds in days]
+        return [_version(row) for row in connection.execute(query) if chosen is None or row.ds in chosen]
 
 
 def unfinished_versions(settings: Settings, feed: str, after: int, rules: str) -> list[Version]:
@@ -334,7 +344,7 @@ def _archive_one(settings: Settings, contract: Contract, file: Landed) -> Versio
     source = file.source
     folder = settings.archive / contract.feed
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{os.getpid()}.part"
+    part = folder / ".part"  # one name, as a feed has one archiver: what a killed one left is overwritten
     digest = hashlib.sha256()
     free = shutil.disk_usage(folder).free
     if free < file.size + DISK_RESERVE:
@@ -344,8 +354,8 @@ def _archive_one(settings: Settings, contract: Contract, file: Landed) -> Versio
             "make room on that disk; nothing is lost, the next look at landing goes on from here",
         )
     try:
-        with source.open("rb") as reader, part.open("wb") as writer:
-            while chunk := reader.read(CHUNK):
+        with part.open("wb") as writer:
+            for chunk in _chunks(source):
                 digest.update(chunk)
                 writer.write(chunk)
             writer.flush()
@@ -357,9 +367,43 @@ def _archive_one(settings: Settings, contract: Contract, file: Landed) -> Versio
         part.replace(archived_file(settings, contract.feed, digest.hexdigest(), file.path))
     except FileNotFoundError:
         return None  # taken back by its sender between the listing and the copy
+    except _Unreadable as error:
+        log.warning("landing/%s cannot be read, its neighbours go on: %s", file.path, error)
+        return None
     finally:
         part.unlink(missing_ok=True)
     return _record(settings, contract, file, digest.hexdigest(), reason, header)
+
+
+class _Unreadable(Exception):
+    pass
+
+
+def _chunks(source: Path) -> Iterator[bytes]:
+    """A landed file's bytes. Its errors are told from those of the disk that it is copied to, which end everything."""
+    try:
+        with source.open("rb") as reader:
+            while chunk := reader.read(CHUNK):
+                yield chunk
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _Unreadable(error.strerror) from error
+
+
+def _add_missing_headers(settings: Settings, contract: Contract) -> None:
+    """An earlier version of the platform did not note the header, and Bronze reads each file by its own."""
+    if contract.format == "json":
+        return
+    lacking = sa.select(versions).where(
+        versions.c.feed == contract.feed, versions.c.state == ACCEPTED, versions.c.header.is_(None)
+    )
+    with _ledger(settings) as connection:
+        found = [_version(row) for row in connection.execute(lacking)]
+    for version in found:
+        _, header = inspect(version.archived(settings), version.path, contract, version.day)
+        if header:
+            _mark(settings, [version.sequence], {"header": json.dumps(list(header))})
 
 
 def _record(

@@ -6,7 +6,9 @@ wrong with single rows, which Silver's quarantine tells.
 
 import csv
 import gzip
+import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date
 from io import BufferedReader
@@ -25,6 +27,8 @@ HEADER_BYTES = 1 << 16
 MAX_EXPANSION = 200
 # Spark's parser ends the whole job at a line with more fields than this: one such file would sink its neighbours.
 MAX_FIELDS = 20_480
+# A quote that neither opens nor closes a field.
+INCH = re.compile(rb'(?<=[^,\r\n"])"(?=[^,\r\n"])')
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 Verdict = tuple[str | None, Sequence[str] | None]
@@ -62,8 +66,10 @@ def inspect(file: Path, path: str, contract: Contract, day: date) -> Verdict:
     reason, names = _header(head, contract, day)
     # RFC 4180 writes a quote within a value twice, so that a sound file has an even number of them.
     if reason is None and quotes % 2:
-        reason = f"a quote is opened in line {_unclosed_line(file, path.endswith('.gz'))} and never closed"
-    if reason is None and longest > MAX_FIELDS and (wide := _wide_line(file, path.endswith(".gz"))):
+        opened = _unclosed_line(file, path.endswith(".gz"))
+        reason = f"a quote is opened in line {opened} and never closed" if opened else None
+    # so many fields have one comma less
+    if reason is None and longest >= MAX_FIELDS and (wide := _wide_line(file, path.endswith(".gz"))):
         reason = f"line {wide} has more than {MAX_FIELDS:,} fields"
     return reason, names
 
@@ -88,29 +94,46 @@ def _open(file: Path, packed: bool) -> gzip.GzipFile | BufferedReader:
 
 
 def _unclosed_line(file: Path, packed: bool) -> int:
-    """The last line, the header is 1, that begins outside of quotes and ends inside: the later ones are within it."""
+    """The last line, the header is 1, that begins outside of quotes and ends inside: the later ones are within it. 0 if the
+    quotes are even without those in the middle of a text, such as an inch sign."""
     inside, opened = False, 0
     with _open(file, packed) as reader:
         number = 1
         # in pieces, as a line may be as long as the file
         while piece := reader.readline(CHUNK):
-            if piece.count(b'"') % 2:
+            if (piece.count(b'"') - len(INCH.findall(piece))) % 2:
                 inside = not inside
                 opened = number if inside else opened
             number += piece.endswith(b"\n")
-    return opened
+    return opened if inside else 0
 
 
 def _wide_line(file: Path, packed: bool) -> int:
-    """The first line with more fields than a row can have, 0 if there is none; commas within quotes count as well."""
+    """The line in which a row gets more fields than a row can have, 0 if there is none. Commas of a quoted value are not
+    counted, and a quote opens one at the beginning of a field only: an inch sign within a text must hide nothing."""
+    inside, before, number, commas = False, b"\n", 1, 0
     with _open(file, packed) as reader:
-        number, commas = 1, 0
         while piece := reader.readline(CHUNK):
-            commas += piece.count(b",")
-            if commas >= MAX_FIELDS:
-                return number
-            if piece.endswith(b"\n"):
-                number, commas = number + 1, 0
+            ends = piece.endswith(b"\n")
+            if ends and before == b"\n" and not inside and len(piece) < MAX_FIELDS and not piece.count(b'"') % 2:
+                number += 1  # a row of its own, too short
+                continue
+            for position, part in enumerate(piece.split(b'"')):
+                if position:
+                    # a second quote right after one that closed is a quote within the value
+                    inside, before = not inside and before in b',\r\n"', b'"'
+                if not inside:
+                    *rows, row = part.split(b"\r")  # old line ends
+                    for ended in rows:
+                        if commas + ended.count(b",") >= MAX_FIELDS:
+                            return number
+                        commas = 0
+                    commas += row.count(b",")
+                    if commas >= MAX_FIELDS:
+                        return number
+                before = part[-1:] or before
+            number += ends
+            commas = commas if inside or not ends else 0
     return 0
 
 
@@ -125,7 +148,7 @@ def _header(head: bytes, contract: Contract, day: date) -> Verdict:
         return f"header is no CSV: {error}", None
     first = contract.received[0].name
     for mark, called in OTHER_DELIMITERS.items():
-        if len(names) == 1 and mark in header and first in header.split(mark):
+        if len(names) == 1 and mark in header and first in next(csv.reader([header], delimiter=mark)):
             return f"its columns are separated by {called}, not commas", None
     return _columns(names, contract, day)
 
@@ -136,11 +159,16 @@ def _columns(names: Sequence[str], contract: Contract, day: date) -> Verdict:
         name for name, column in expected.items() if name not in names and not (column.since and day < column.since)
     ]
     extra = [name for name in names if name not in expected]
-    twice = sorted({name for name in names if list(names).count(name) > 1 and name in expected})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1 and name in expected)
     detail = [f"lacks {', '.join(missing)}"] * bool(missing)
-    detail += [f"has unknown {', '.join(extra)[:200]}"] * bool(extra)
+    detail += [f"has unknown {', '.join(map(_shown, extra))[:200]}"] * bool(extra)
     detail += [f"has {', '.join(twice)} twice"] * bool(twice)
     return (f"header {' and '.join(detail)}" if detail else None), names
+
+
+def _shown(name: str) -> str:
+    """A column's name; one that would not be seen, or not as it is, in quotes."""
+    return name if name and name == name.strip() and name.isprintable() else repr(name)
 
 
 def _parquet(file: Path, contract: Contract, day: date) -> Verdict:
@@ -150,7 +178,7 @@ def _parquet(file: Path, contract: Contract, day: date) -> Verdict:
     if not file.stat().st_size:
         return "empty file", None
     try:
-        with pq.ParquetFile(file) as reader:
+        with pq.ParquetFile(file, page_checksum_verification=True) as reader:
             schema = reader.schema_arrow
             for _ in reader.iter_batches():
                 pass  # a damaged page shows only when it is read

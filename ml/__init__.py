@@ -1,4 +1,4 @@
-"""Learning from Gold, and judging flights before they leave.
+"""Learning from Gold, and judging what has not happened yet.
 
 Belongs here: building a training set, training, choosing a model, predicting, scoring: plain functions that a notebook
 can call. Does not belong here: Dagster, how features are computed (dbt) or looked up (feature_repo/), or when anything

@@ -4,7 +4,8 @@ Belongs here: the one function that turns flights into model input. Does not bel
 write.
 """
 
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from feature_repo.definitions import AVAILABLE_AT
@@ -61,6 +62,17 @@ def with_features(settings: Settings, flights: "pd.DataFrame") -> tuple["pd.Data
     known = known.rename(columns={AVAILABLE_AT: HISTORY_AVAILABLE_AT})
     wanted = [*frame.columns, *OF_HISTORY, HISTORY_AVAILABLE_AT]
     return known.filter(items=wanted), answer.snapshot_id
+
+
+def on_days(days: Iterable[date]) -> str:
+    """PyIceberg's filter for some days, at least one."""
+    quoted = ", ".join(f"'{day}'" for day in days)
+    return f"flight_date in ({quoted})"
+
+
+def before_day(day: date) -> str:
+    """PyIceberg's filter for all days before one."""
+    return f"flight_date < '{day}'"
 
 
 def _minute_of_day(hhmm: Any) -> Any:

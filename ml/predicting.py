@@ -11,9 +11,10 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from foundation.errors import AssayError
-from foundation.lake import current_snapshot_id, load_table, on_days, open_catalog
+from foundation.lake import current_snapshot_id, load_table, open_catalog
+from foundation.lock import writer_lock, writer_of
 from foundation.settings import Settings
-from ml.features import FLIGHT_COLUMNS, HISTORY_AVAILABLE_AT, KEY, MODEL_COLUMNS, NUMERIC, with_features
+from ml.features import FLIGHT_COLUMNS, HISTORY_AVAILABLE_AT, KEY, MODEL_COLUMNS, NUMERIC, on_days, with_features
 from ml.registry import RegisteredModel, connect, model_name, model_versions
 
 if TYPE_CHECKING:
@@ -220,13 +221,13 @@ def _replace_days(
     import pyarrow as pa
     from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-    table = _open_predictions(settings)
     wanted = schema_to_pyarrow(_schema(), include_field_ids=False)
     ordered = frame.filter(items=wanted.names).sort_values(KEY)
     rows = pa.Table.from_pandas(ordered, schema=wanted, preserve_index=False)
-    with warnings.catch_warnings():
+    with writer_lock(settings, writer_of(*PREDICTIONS)), warnings.catch_warnings():
         # Days judged for the first time have nothing to delete; PyIceberg warns of that.
         warnings.filterwarnings("ignore", message="Delete operation did not match any records")
+        table = _open_predictions(settings)  # within the lock: maintenance may have committed while flights were judged
         table.overwrite(
             rows,
             overwrite_filter=on_days(days),

@@ -8,9 +8,9 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from foundation.errors import AssayError
-from foundation.lake import before_day, load_table, on_days
+from foundation.lake import load_table
 from foundation.settings import Settings
-from ml.features import KEY
+from ml.features import KEY, before_day, on_days
 from ml.metrics import probability_metrics
 from ml.predicting import PREDICTIONS
 from ml.training import LABEL

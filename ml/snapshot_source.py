@@ -12,7 +12,7 @@ from foundation.errors import AssayError
 
 
 class SnapshotSource(DatasetSource):
-    """`<table>@<snapshot>`, as in `lake.gold.flight_facts@5697311527351787395`."""
+    """`<table>@<snapshot>`, as in `lake.gold.facts@5697311527351787395`."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from foundation.errors import AssayError
-from foundation.lake import before_day, current_snapshot_id, load_table
+from foundation.lake import current_snapshot_id, load_table
 from foundation.settings import Settings
 from ml.features import (
     CATEGORICAL,
@@ -25,6 +25,7 @@ from ml.features import (
     KEY,
     MODEL_COLUMNS,
     NUMERIC,
+    before_day,
     with_features,
 )
 from ml.metrics import probability_metrics

@@ -23,6 +23,11 @@ def any_partition(but_not_for: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondi
     return condition
 
 
+def each_hour() -> dg.AutomationCondition:
+    """At the fifth minute of each hour: contracts say when something is due in minutes, people look in hours."""
+    return dg.AutomationCondition.cron_tick_passed("5 * * * *") & ~dg.AutomationCondition.in_progress()
+
+
 def automation_sensor() -> dg.AutomationConditionSensorDefinition:
     """Evaluates every asset's condition each 30 s, and is on from the start."""
     return dg.AutomationConditionSensorDefinition(

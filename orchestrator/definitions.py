@@ -2,7 +2,7 @@
 
 Belongs here: which assets, sensors and resources there are. Does not belong here: what any of them does.
 
-    dagster asset materialize -m orchestrator.definitions --select silver/flights --partition 2013-06-01
+    dagster asset materialize -m orchestrator.definitions --select silver/<feed> --partition 2013-06-01
 """
 
 import warnings
@@ -13,11 +13,12 @@ import dagster as dg
 
 from foundation.contract import Contract, load_contracts
 from foundation.settings import Settings, load
-from orchestrator.assets.features import feature_assets
 from orchestrator.assets.lake import lake_assets
-from orchestrator.assets.models import model_assets
+from orchestrator.assets.maintenance import maintenance_assets
 from orchestrator.assets.warehouse import dbt_group, dbt_resource
 from orchestrator.automation import automation_sensor
+from orchestrator.checks import due_checks
+from orchestrator.domain import domain_assets
 from orchestrator.manifests import TARGETS, is_current
 from orchestrator.partitions import daily_partitions, monthly_partitions
 from orchestrator.sensors import landing_sensor
@@ -46,9 +47,10 @@ def build_definitions(
         assets=[
             *[asset for contract in feeds.values() for asset in lake_assets(settings, contract, daily)],
             *[asset for target in TARGETS for asset in dbt_group(settings, target, daily)],
-            *feature_assets(settings, daily),
-            *model_assets(settings, daily, monthly_partitions(daily)),
+            *domain_assets(settings, daily, monthly_partitions(daily)),
+            *maintenance_assets(settings, feeds),
         ],
+        asset_checks=[due_checks(settings, feeds)],
         sensors=[automation_sensor(), *[landing_sensor(settings, contract, daily) for contract in feeds.values()]],
         resources={"dbt": dbt_resource(), **(resources or {})},
         # One process: a step of its own process costs 2.5 s on two cores, and the work is done by the engines.

@@ -12,6 +12,8 @@ import dagster as dg
 from foundation.contract import Contract
 
 ONE_DAY = timedelta(days=1)
+# What no daily feed has days of: a definition without a partition, so that whoever takes one needs no other case.
+NO_DAYS = dg.DailyPartitionsDefinition("1970-01-01", end_date="1970-01-01")
 
 
 def daily_partitions(contracts: Mapping[str, Contract]) -> dg.DailyPartitionsDefinition:
@@ -20,6 +22,8 @@ def daily_partitions(contracts: Mapping[str, Contract]) -> dg.DailyPartitionsDef
     Days of an open-ended feed are known as soon as the earliest feed can have them: the schedule of tomorrow arrives today.
     """
     daily = [contract.days for contract in contracts.values() if contract.days]
+    if not daily:
+        return NO_DAYS
     starts = min(feed.starts for feed in daily)
     ends = [feed.ends for feed in daily if feed.ends]
     if len(ends) == len(daily):

@@ -41,6 +41,7 @@ UNDER_WAY = (
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
 )
 
 
@@ -79,9 +80,8 @@ def landing_sensor(
             context.log.warning(f"landing/{problem}")
         cursor = json.loads(context.cursor) if context.cursor else {}
         rules = rules_sign(contract)
-        owed = _by_day(
-            contract, partitions, unfinished_versions(settings, contract.feed, cursor.get("after", 0), rules)
-        )
+        unfinished = unfinished_versions(settings, contract.feed, cursor.get("after", 0), rules)
+        owed = _by_day(contract, partitions, unfinished)
         before = {date.fromisoformat(day): Asked(**asked) for day, asked in cursor.get("asked", {}).items()}
         busy = _days_under_way(context.instance, contract)
         wanted = {
@@ -90,9 +90,13 @@ def landing_sensor(
             if (asked := _ask(versions, before.get(day), rules, day in busy))
         }
         chosen = _within_requests(wanted)
-        # Rejected versions are owed one run only: the highest sequence before the first that still waits for it.
+        # Rejected versions are owed one run only: the highest sequence before the first that still waits for it, or for
+        # its day to be a partition.
+        left = wanted.keys() - chosen
         waiting = [
-            version.sequence for day, versions in owed.items() if day in wanted.keys() - chosen for version in versions
+            version.sequence
+            for version in unfinished
+            if (day := _day(contract, version)) in left or (day not in owed and version.state != ACCEPTED)
         ]
         seen = [version.sequence for versions in owed.values() for version in versions]
         after = max(cursor.get("after", 0), min(waiting) - 1 if waiting else max(seen, default=0))
@@ -113,14 +117,21 @@ def _keys(contract: Contract, from_bronze: bool) -> list[dg.AssetKey]:
     return [dg.AssetKey([layer, contract.feed]) for layer in layers]
 
 
+def _day(contract: Contract, version: Version) -> date:
+    """The day of a version's run."""
+    return WHOLE if contract.days is None else version.day
+
+
 def _by_day(
     contract: Contract, partitions: dg.TimeWindowPartitionsDefinition, versions: Sequence[Version]
 ) -> dict[date, list[Version]]:
     """Versions by the day of their run. Days that no partition knows yet wait until one does."""
+    # Days have no gaps; to ask for each whether it is a partition takes seconds for a few thousand.
+    first, last = partitions.get_first_partition_window(), partitions.get_last_partition_window()
     days: dict[date, list[Version]] = {}
     for version in versions:
-        day = WHOLE if contract.days is None else version.day
-        if day in days or contract.days is None or partitions.has_partition_key(str(day)):
+        day = _day(contract, version)
+        if contract.days is None or (first and last and first.start.date() <= day <= last.start.date()):
             days.setdefault(day, []).append(version)
     return days
 
@@ -145,7 +156,8 @@ def _ask(versions: Sequence[Version], before: Asked | None, rules: str, busy: bo
     fresh = Asked(newest, from_bronze, rules, 0, time.time())
     if before is None or newest > before.sequence:
         return fresh
-    if busy:
+    # a rejected version's one run said why, and would say it again
+    if busy or all(version.state != ACCEPTED for version in versions):
         return None
     if before.rules != rules or (before.from_bronze and not from_bronze):
         return fresh

@@ -201,7 +201,7 @@ def spark(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
         "spark.local.dir": f"{settings.home}/spark/local",
         "spark.sql.warehouse.dir": f"file://{settings.home}/spark/warehouse",
         "spark.sql.catalogImplementation": "in-memory",
-        # 200, the default, makes a year of flights spend its time on starting tasks.
+        # 200, the default, makes a year of days spend its time on starting tasks.
         "spark.sql.shuffle.partitions": "4",
         "spark.sql.session.timeZone": "UTC",
         # Errors would carry some 150 lines of the server's stack otherwise.

@@ -28,8 +28,6 @@ DAILY = "tag:daily"
 ENGINE_KINDS = {"trino": {"trino", "iceberg"}, "clickhouse": {"clickhouse"}}
 # Gold is a day old by design; two hours more is somebody asleep.
 FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=30), warn_window=timedelta(hours=26))
-# A carrier's history of a day is made of the 28 days up to it.
-HISTORY = dg.TimeWindowPartitionMapping(start_offset=-27)
 
 
 class LakeTranslator(DagsterDbtTranslator):
@@ -59,9 +57,9 @@ class LakeTranslator(DagsterDbtTranslator):
     def get_partition_mapping(
         self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]
     ) -> dg.PartitionMapping | None:
-        if dbt_resource_props["name"] == "carrier_history":
-            return HISTORY
-        return None
+        # `meta: {lookback_days: n}` of a model: a day of it is made of that day and the n before it.
+        days = dbt_resource_props.get("config", {}).get("meta", {}).get("lookback_days", 0)
+        return dg.TimeWindowPartitionMapping(start_offset=-days) if days else None
 
 
 def dbt_group(settings: Settings, target: str, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:

@@ -30,8 +30,11 @@ from orchestrator.sensors import COMMAND_LOCK
 
 FIRST_DAY = date(2013, 1, 1)
 LAKE = ("bronze", "silver", "quarantine")
+# In the order of what needs what: the flights' zones come from the airports.
+FULL_FEEDS = ("airlines", "airports", "planes")
+DAILY_FEEDS = ("schedule", "flights", "weather")
 LINE = (
-    *(f"{layer}/{feed}" for feed in ("flights", "schedule") for layer in LAKE),
+    *(f"{layer}/{feed}" for feed in (*FULL_FEEDS, *DAILY_FEEDS) for layer in LAKE),
     "gold/flight_facts",
     "gold/carrier_history",
     "warehouse/fct_flights",
@@ -113,11 +116,13 @@ def _set_clock(settings: Settings, moment: datetime) -> Settings:
 
 def _run_line(settings: Settings, console: Console, last: date, tomorrow: date) -> list[RunReport]:
     everything = [FIRST_DAY + timedelta(days=number) for number in range((last - FIRST_DAY).days + 1)]
-    flights, schedule = find_contract("flights"), find_contract("schedule")
-    land(settings, flights, everything)
-    # Tomorrow's schedule is known today; what becomes of its flights is not.
-    land(settings, schedule, [*everything, tomorrow])
-    console.print(f"Landed flights of {FIRST_DAY} to {last} and schedules to {tomorrow}.")
+    for feed in FULL_FEEDS:
+        land(settings, find_contract(feed))
+    for feed in DAILY_FEEDS:
+        known = [day for day in everything if find_contract(feed).expects(day)]
+        # Tomorrow's schedule is known today; what becomes of its flights is not.
+        land(settings, find_contract(feed), [*known, tomorrow] if feed == "schedule" else known)
+    console.print(f"Landed six feeds of {FIRST_DAY} to {last}, and the schedule of {tomorrow}.")
     return [
         _run(settings, console, LINE, (FIRST_DAY, last)),
         _run(settings, console, [f"{layer}/schedule" for layer in LAKE], (tomorrow, tomorrow)),

@@ -1,14 +1,14 @@
 """The commands.
 
 Belongs here: names, options and help texts. Does not belong here: more than a few lines of a command; longer ones have
-a module beside this one. Heavy imports stand in the functions: `./assay --help` answers at once.
+a module beside this one, and the domain's are in domain.py. Heavy imports stand in the functions: `./assay --help`
+answers at once.
 """
 
 import os
 import shlex
 import subprocess
 import sys
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,8 @@ from rich.markup import escape
 
 from foundation.errors import AssayError
 from foundation.settings import PROJECT, Settings, load
+from orchestrator.cli.arguments import day_of
+from orchestrator.cli.domain import commands
 from orchestrator.cli.engines import Engine
 
 app = typer.Typer(
@@ -26,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(commands)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -77,6 +80,22 @@ def status() -> None:
 
 
 @app.command()
+def pause() -> None:
+    """Stop all automation: no sensor looks, no asset is made by itself. It stays so until resume."""
+    from orchestrator.cli.pausing import pause as stop
+
+    stop(load(), console)
+
+
+@app.command()
+def resume() -> None:
+    """Start automation again."""
+    from orchestrator.cli.pausing import resume as go_on
+
+    go_on(load(), console)
+
+
+@app.command()
 def logs(
     service: Annotated[str, typer.Argument(help="The service, as ./assay status names it.")],
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines from the end.")] = 50,
@@ -110,31 +129,37 @@ def env() -> None:
 
 
 @app.command()
-def land(
-    feed: Annotated[str, typer.Argument(help="The feed, such as flights; everything is all of them, the whole year.")],
-    first: Annotated[str | None, typer.Argument(help="A day, such as 2013-01-15; a whole table takes none.")] = None,
-    last: Annotated[str | None, typer.Argument(help="The last day of a range.")] = None,
-    way: Annotated[
-        str | None, typer.Option("--as", help="corrected, reverted, second, damaged; hourly for weather.")
-    ] = None,
+def quarantine(
+    feed: Annotated[str | None, typer.Argument(help="The feed, such as flights; a line for each if omitted.")] = None,
+    day: Annotated[str | None, typer.Option("--day", help="Only this day, such as 2013-06-01.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Sample only rows with it: missing:dest.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="How many rows to sample.", min=0)] = 5,
+    again: Annotated[bool, typer.Option("--replay", help="Make the days again, by today's contract.")] = False,
 ) -> None:
-    """Put the vendor's files into landing: a day, a range, a whole table, or everything.
+    """Show the rejected files and quarantined rows of a feed, and why; --replay makes their days again."""
+    from orchestrator.cli.quarantine import print_quarantine, replay
 
-    A day that is landed after later ones is a late file. The same command twice writes the same bytes.
+    chosen = day_of(day) if day else None
+    if not again:
+        print_quarantine(load(), console, feed, chosen, reason, limit)
+    elif feed is None:
+        raise AssayError("--replay needs a feed", "name one: ./assay quarantine flights --replay")
+    else:
+        replay(load(), console, feed, chosen)
 
-    \b
-    ./assay land everything                          all feeds, the whole year
-    ./assay land flights 2013-01-15 2013-01-20       a range of days
-    ./assay land planes                              a feed that is sent whole
-    ./assay land flights 2013-01-15 --as corrected   same name, other content
-    ./assay land flights 2013-01-15 --as reverted    the first version again
-    ./assay land flights 2013-01-15 --as second      three rows in one more file
-    ./assay land flights 2013-01-15 --as damaged     same name, cut off halfway
-    ./assay land weather 2013-01-15 --as hourly      a file an hour
-    """
-    from orchestrator.cli.landing import land_feed
 
-    land_feed(load(), feed, _day(first) if first else None, _day(last) if last else None, way)
+@app.command()
+def rollback(
+    asset: Annotated[str, typer.Argument(help="The asset, such as silver/flights.")],
+    to: Annotated[int | None, typer.Option("--to", help="The snapshot to go to; without it they are listed.")] = None,
+) -> None:
+    """Put a table of the lake back to one of its snapshots, or forward again; Dagster is told which days changed."""
+    from orchestrator.cli.rollback import list_states, roll_back
+
+    if to is None:
+        list_states(load(), console, asset)
+    else:
+        roll_back(load(), console, asset, to)
 
 
 @app.command()
@@ -151,17 +176,6 @@ def sql(
     text = sys.stdin.read() if statement == "-" else statement
     for line in as_lines(rows(load(), engines[engine], text)):
         print(line)
-
-
-@app.command()
-def demo(
-    days: Annotated[int, typer.Option("--days", help="Days of 2013 to land, 1 to 364.", min=1, max=364)] = 31,
-    leave: Annotated[bool, typer.Option("--exit", help="Stop the services at the end.")] = False,
-) -> None:
-    """Land real files, run everything, predict the day after the last, and say what came of it."""
-    from orchestrator.cli.demo import run_demo
-
-    run_demo(load(), console, days, stop_services=leave)
 
 
 @app.command(context_settings=PASS_THROUGH)
@@ -190,13 +204,6 @@ def test(context: typer.Context) -> None:
     from orchestrator.cli.testing import run_tests
 
     raise typer.Exit(run_tests(console, context.args))
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise AssayError(f"{text!r} is no day", "write it as 2013-06-01") from None
 
 
 def _become(settings: Settings, command: list[str], folder: Path = PROJECT) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from deploy.embedded import doctor, programs, services
 from foundation.contract import load_contracts
 from foundation.settings import Settings
+from orchestrator.cli.pausing import print_automation
 from orchestrator.dbt_sources import write_silver_sources
 from orchestrator.manifests import TARGETS, build, is_current
 
@@ -86,6 +87,8 @@ def print_status(settings: Settings, console: Console) -> bool:
         )
     console.print(table)
     console.print(f"{sum(one.memory_mb for one in found) / 1024:.1f} GB in all.")
+    if any(one.ready for one in found if one.name == "dagster-webserver"):
+        print_automation(settings, console)
     ready = all(one.ready for one in found)
     if not ready:
         console.print("Next: ./assay up starts what is not ready; ./assay logs <service> says why it is not.")

@@ -102,6 +102,12 @@ CSV = {
         text(HEADER, ROW, ROW.replace("fine", '"fine'), *[ROW] * 9),
         rejected="a quote is opened in line 3 and never closed",
     ),
+    "an inch sign": Case(
+        "good.csv", text(HEADER, ROW.replace("fine", '5" nail'), ROW.replace("c1", "c2")), accepted=2
+    ),
+    "an inch sign in quotes": Case(
+        "good.csv", text(HEADER, ROW.replace("fine", '"5" nail"'), ROW.replace("c1", "c2")), accepted=2
+    ),
     "a line of 10 MB": Case("good.csv", text(HEADER, ROW.replace("fine", "x" * (10 << 20))), accepted=1),
     "a line of 30,000 fields": Case("bad.csv", text(HEADER, ROW, "," * 30_000), rejected="line 3 has more than 20,480"),
     "numbers that are none": Case(

@@ -13,8 +13,9 @@ from orchestrator.cli.engines import rows
 from spark_assets.bronze import ingest
 from spark_assets.publish import refine
 from tests.conftest import Assay
+from tests.integration.airports import airports_in_silver  # noqa: F401 - a fixture
 
-pytestmark = pytest.mark.usefixtures("sensors_wait")
+pytestmark = pytest.mark.usefixtures("airports_in_silver")
 
 DAYS = [date(2013, 10, number) for number in (1, 2, 3)]
 RANGE = {"ASSAY_RANGE_START": str(DAYS[0]), "ASSAY_RANGE_END": str(DAYS[-1])}

@@ -17,8 +17,9 @@ from intake import vendor
 from orchestrator.cli.engines import rows
 from spark_assets.bronze import ingest
 from spark_assets.publish import SilverWrite, refine
+from tests.integration.airports import airports_in_silver  # noqa: F401 - a fixture
 
-pytestmark = pytest.mark.usefixtures("sensors_wait")
+pytestmark = pytest.mark.usefixtures("airports_in_silver")
 
 FLIGHTS = find_contract("flights")
 LINEAGE = {"dagster.run_id": "a-test"}

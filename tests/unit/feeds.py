@@ -51,6 +51,14 @@ def document() -> dict[str, Any]:
     }
 
 
+def full_document() -> dict[str, Any]:
+    """The contract of a feed that sends its whole table each time."""
+    content = document()
+    content["customProperties"] = [{"property": "load", "value": "full"}]
+    del content["schema"][0]["properties"][0]["partitioned"]
+    return content
+
+
 def written(folder: Path, content: dict[str, Any]) -> Path:
     """The contract's file."""
     file = folder / f"{FEED}{SUFFIX}"

@@ -4,38 +4,51 @@ import gzip
 import hashlib
 import os
 import select
+import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
-from foundation.contract import Contract
+from foundation.contract import Contract, load_contract
+from foundation.errors import AssayError
 from foundation.settings import Settings, load
 from intake import archive
 from intake.archive import (
     Version,
     archive_arrivals,
-    known_days,
     listing,
     mark_in_bronze,
-    newest_versions,
+    mark_judged,
+    newest_of_paths,
+    rejected_files,
+    rejudge,
+    unfinished_versions,
     unknown_to_ledger,
     versions,
-    waiting_versions,
+    versions_of,
 )
-from tests.unit.feeds import FEED, FIRST, HEADER, csv_bytes, day_number, forked, put
+from tests.unit.feeds import FEED, FIRST, HEADER, csv_bytes, day_number, forked, full_document, put, written
 
 A, B = csv_bytes("a"), csv_bytes("b")
+RULES, OTHER_RULES = "rules of today", "rules of tomorrow"
 
 
 def of_first_day(settings: Settings) -> list[Version]:
     """Every version of the first day's files in the ledger."""
-    return newest_versions(settings, FEED, [FIRST])[FIRST]
+    return versions_of(settings, FEED, [FIRST])
+
+
+def unfinished(settings: Settings, after: int = 0) -> list[Version]:
+    """What is owed a run, under the rules of today."""
+    return unfinished_versions(settings, FEED, after, RULES)
 
 
 def archived_bytes(settings: Settings, version: Version) -> bytes:
@@ -54,7 +67,8 @@ def test_a_file_is_copied_with_its_bytes_day_and_size(settings: Settings, contra
     (version,) = archive_arrivals(settings, contract)
     assert archived_bytes(settings, version) == A == source.read_bytes()
     assert (version.path, version.day, version.size) == (f"{FEED}/ds=2013-01-01/events.csv", FIRST, len(A))
-    assert (version.state, version.reason, version.bronze_snapshot) == ("accepted", None, None)
+    assert (version.state, version.reason, version.header) == ("accepted", None, tuple(HEADER.split(",")))
+    assert (version.bronze_snapshot, version.silver_snapshot, version.judged_by) == (None, None, None)
     assert of_first_day(settings) == [version]
 
 
@@ -120,42 +134,15 @@ def test_only_the_days_asked_for_are_archived(settings: Settings, contract: Cont
     assert [version.day for version in archive_arrivals(settings, contract)] == [FIRST, day_number(2)]
 
 
-PACKED = gzip.compress(csv_bytes(*(f"code{number}" for number in range(1000))), mtime=0)
-REJECTED: dict[str, tuple[str, bytes, str]] = {
-    "truncated gzip": ("x.csv.gz", PACKED[:-20], "damaged gzip"),
-    "gzip with a flipped bit": ("x.csv.gz", PACKED[:-6] + bytes([PACKED[-6] ^ 1]) + PACKED[-5:], "damaged gzip"),
-    "gzip with a broken middle": ("x.csv.gz", PACKED[:200] + b"\xff" * 50 + PACKED[250:], "damaged gzip"),
-    "no gzip at all": ("x.csv.gz", A, "damaged gzip"),
-    "empty": ("x.csv", b"", "empty file"),
-    "empty gzip": ("x.csv.gz", gzip.compress(b"", mtime=0), "empty file"),
-    "no bytes of gzip": ("x.csv.gz", b"", "empty file"),
-    "missing column": ("x.csv", b"day,code\n2013-01-01,a\n", "lacks amount"),
-    "extra column": ("x.csv", b"day,code,amount,more\n2013-01-01,a,1,2\n", "has unknown more"),
-    "renamed column": ("x.csv", b"day,code,sum\n2013-01-01,a,1\n", "lacks amount and has unknown sum"),
-    "reordered columns": ("x.csv", b"code,day,amount\na,2013-01-01,1\n", "another order"),
-    "column twice": ("x.csv", b"day,code,amount,amount\n2013-01-01,a,1,1\n", "header"),
-    "no header": ("x.csv", b"2013-01-01,a,1\n", "lacks day, code, amount"),
-    "only a line break": ("x.csv", b"\n", "lacks day, code, amount"),
-    "derived column sent": ("x.csv", f"{HEADER},double_amount\n".encode(), "has unknown double_amount"),
-    "not UTF-8": ("x.csv", "day,code,amount\xe9\n".encode("latin-1"), "not UTF-8"),
-    "UTF-16": ("x.csv", A.decode().encode("utf-16"), "not UTF-8"),
-    "gzip bomb": ("x.csv.gz", gzip.compress(A + b"0" * 30_000_000, mtime=0), "unpacks to more than"),
-}
-
-
-@pytest.mark.parametrize("name", REJECTED)
-def test_what_cannot_be_read_is_rejected_with_a_reason_and_kept(
-    settings: Settings, contract: Contract, name: str
-) -> None:
-    file, content, reason = REJECTED[name]
-    (settings.landing / FEED / "ds=2013-01-01").mkdir(parents=True)
-    (settings.landing / FEED / "ds=2013-01-01" / file).write_bytes(content)
+def test_what_cannot_be_read_is_kept_with_its_reason_and_judged_once(settings: Settings, contract: Contract) -> None:
+    content = gzip.compress(A, mtime=0)[:-4]
+    put(settings, A, name="x.csv.gz").write_bytes(content)
     (version,) = archive_arrivals(settings, contract)
     assert version.state == "rejected"
-    assert reason in (version.reason or "")
+    assert "damaged gzip" in (version.reason or "")
     assert archived_bytes(settings, version) == content
-    assert waiting_versions(settings, FEED, 0) == []
-    assert archive_arrivals(settings, contract) == [], "it is judged once"
+    assert rejected_files(settings, FEED) == [version]
+    assert archive_arrivals(settings, contract) == []
 
 
 def test_a_rejected_file_does_not_keep_the_others_back(settings: Settings, contract: Contract) -> None:
@@ -171,32 +158,21 @@ def test_a_corrected_file_is_accepted_after_a_rejected_one(settings: Settings, c
     assert [version.state for version in of_first_day(settings)] == ["rejected", "accepted"]
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    {
-        "byte order mark": ("x.csv", b"\xef\xbb\xbf" + A),
-        "Windows line ends": ("x.csv", A.replace(b"\n", b"\r\n")),
-        "quoted header": ("x.csv", A.replace(b"day,code", b'"day","code"')),
-        "header only": ("x.csv", f"{HEADER}\n".encode()),
-        "header without a line end": ("x.csv", HEADER.encode()),
-        "no UTF-8 below the header": ("x.csv", A + b"2013-01-01,\xe9,1\n"),
-        "gzip in two parts": ("x.csv.gz", gzip.compress(A, mtime=0) + gzip.compress(b"2013-01-01,z,1\n", mtime=0)),
-        "well packed, no bomb": ("x.csv.gz", gzip.compress(csv_bytes(*["a" * 50] * 10_000), mtime=0)),
-    }.values(),
-)
-def test_what_can_be_read_is_accepted(settings: Settings, contract: Contract, name: str, content: bytes) -> None:
-    (settings.landing / FEED / "ds=2013-01-01").mkdir(parents=True)
-    (settings.landing / FEED / "ds=2013-01-01" / name).write_bytes(content)
+@pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.gz.csv", "events"])
+def test_only_what_is_called_gz_is_archived_as_gz(settings: Settings, contract: Contract, name: str) -> None:
+    put(settings, A, name=name)
     (version,) = archive_arrivals(settings, contract)
     assert (version.state, version.reason) == ("accepted", None)
     # Spark chooses by the suffix whether to unpack.
-    assert version.archived(settings).name.endswith(name.removeprefix("x"))
+    assert version.archived(settings).name.endswith(".gz") == name.endswith(".gz")
 
 
 @pytest.mark.parametrize(
     "name",
     [
         "two words.csv",
+        "a..b..csv",
+        "ds=2013-01-02",
         "it's.csv",
         'so-called "events".csv',
         "100%.csv",
@@ -214,25 +190,93 @@ def test_a_file_may_have_any_name(settings: Settings, contract: Contract, name: 
     assert archive_arrivals(settings, contract) == []
 
 
-def test_what_is_no_file_of_a_day_is_not_listed(settings: Settings, contract: Contract) -> None:
-    put(settings, A, "2013-99-99")
-    put(settings, A, "2013-02-29")
-    put(settings, A, "2013-1-1")
-    put(settings, A, "today")
-    put(settings, A, name=".hidden.csv")
-    put(settings, A, name="_SUCCESS")
-    put(settings, A, name="events.csv.tmp")
-    (settings.landing / FEED / "ds=2013-01-01" / "folder.csv").mkdir()
-    (settings.landing / FEED / "ds=2013-01-01" / "gone.csv").symlink_to("nowhere")
-    (settings.landing / FEED / "lost.csv").write_bytes(A)
-    (settings.landing / FEED / "ds=2013-01-02").write_bytes(A)
-    assert listing(settings, contract) == []
+class Oddity(NamedTuple):
+    """Something in the feed's landing folder, and the words that name it."""
+
+    place: str
+    make: Callable[[Path], object]
+    named: str
+
+
+def a_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(A)
+
+
+ODDITIES = {
+    "a folder named like a file": Oddity("ds=2013-01-01/folder.csv", Path.mkdir, "is no file"),
+    "a file named like a day's folder": Oddity("ds=2013-01-03", a_file, "is no folder of a day, such as ds=2013-01-15"),
+    "a file beside the days' folders": Oddity("lost.csv", a_file, "is no folder of a day"),
+    "a month that no year has": Oddity("ds=2013-13-45/x.csv", a_file, "is no folder of a day"),
+    "a day that the year does not have": Oddity("ds=2013-02-29/x.csv", a_file, "is no folder of a day"),
+    "a day without noughts": Oddity("ds=2013-1-1/x.csv", a_file, "is no folder of a day"),
+    "a folder of another kind": Oddity("today/x.csv", a_file, "is no folder of a day"),
+    "a folder whose name is no UTF-8": Oddity(os.fsdecode(b"ds=caf\xe9/x.csv"), a_file, "is no folder of a day"),
+    "a link to nowhere": Oddity(
+        "ds=2013-01-01/gone.csv", lambda path: path.symlink_to("nowhere"), "cannot be read: No such file or directory"
+    ),
+    "a link to itself": Oddity(
+        "ds=2013-01-01/loop.csv", lambda path: path.symlink_to(path), "cannot be read: Too many"
+    ),
+    "a day's folder that links to nowhere": Oddity(
+        "ds=2013-01-03", lambda path: path.symlink_to("nowhere"), "is no folder of a day"
+    ),
+    "a pipe, which would never end": Oddity("ds=2013-01-01/pipe.csv", os.mkfifo, "is no file"),
+}
+
+
+@pytest.mark.parametrize("name", ODDITIES)
+def test_what_is_no_file_of_a_day_is_named_and_its_neighbours_are_archived(
+    settings: Settings, contract: Contract, name: str
+) -> None:
+    put(settings, A)
+    put(settings, csv_bytes("b", day=day_number(1)), day_number(1))
+    oddity = ODDITIES[name]
+    oddity.make(settings.landing / FEED / oddity.place)
+    (named,) = listing(settings, contract).misplaced
+    first_part = "/".join(part for part in oddity.place.split("/") if "x.csv" not in part)
+    assert named.startswith(f"{FEED}/{first_part} ".replace(os.fsdecode(b"\xe9"), "\\xe9"))
+    assert oddity.named in named
+    assert named.encode(), "it can be printed, and stored in a database"
+    assert [version.day for version in archive_arrivals(settings, contract)] == [FIRST, day_number(1)]
+
+
+@pytest.mark.parametrize("name", [".hidden.csv", "_SUCCESS", "events.csv.tmp"])
+def test_what_a_vendor_has_not_finished_is_neither_listed_nor_named(
+    settings: Settings, contract: Contract, name: str
+) -> None:
+    put(settings, A, name=name)
+    found = listing(settings, contract)
+    assert (found.files, found.misplaced) == ([], [])
+
+
+@pytest.mark.parametrize("make", [a_file, lambda path: path.symlink_to("nowhere")], ids=["a file", "a link to nowhere"])
+def test_a_feeds_folder_that_cannot_be_listed_is_named(
+    settings: Settings, contract: Contract, make: Callable[[Path], object]
+) -> None:
+    settings.landing.mkdir(parents=True, exist_ok=True)
+    make(settings.landing / FEED)
+    (named,) = listing(settings, contract).misplaced
+    assert named.startswith(f"{FEED} cannot be read: ")
     assert archive_arrivals(settings, contract) == []
 
 
 def test_a_feed_that_never_sent_anything_has_no_files(settings: Settings, contract: Contract) -> None:
-    assert listing(settings, contract) == []
+    found = listing(settings, contract)
+    assert (found.files, found.misplaced) == ([], [])
     assert archive_arrivals(settings, contract) == []
+
+
+def test_a_full_feeds_files_lie_in_its_own_folder_and_are_of_the_day_they_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_NOW", "2013-06-07T08:00:00Z")
+    settings, contract = load(), load_contract(written(tmp_path, full_document()))
+    a_file(settings.landing / FEED / "whole.csv")
+    a_file(settings.landing / FEED / "ds=2013-01-01" / "x.csv")
+    (version,) = archive_arrivals(settings, contract)
+    assert (version.path, version.day) == (f"{FEED}/whole.csv", date(2013, 6, 7))
+    assert listing(settings, contract).misplaced == [f"{FEED}/ds=2013-01-01 is no file"]
 
 
 def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_call(
@@ -247,10 +291,61 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_call(
             file.write(b"2013-01-01,more,1\n")
 
     monkeypatch.setattr(os, "fsync", write_on)
-    assert archive_arrivals(settings, contract) == []
-    assert archived_files(settings) == []
+    put(settings, B, name="next.csv")
+    (beside,) = archive_arrivals(settings, contract)
+    assert archived_bytes(settings, beside) == B
+    assert archived_files(settings) == [beside.sha256]
     (version,) = archive_arrivals(settings, contract)
     assert archived_bytes(settings, version) == A + b"2013-01-01,more,1\n"
+
+
+def test_a_file_that_is_taken_back_before_it_is_copied_harms_no_neighbour(
+    settings: Settings, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(settings, A, name="a.csv")
+    put(settings, B, name="b.csv")
+    look = archive.listing
+
+    def look_and_lose(*arguments: Any) -> Any:
+        found = look(*arguments)
+        found.files[0].source.unlink()
+        return found
+
+    monkeypatch.setattr(archive, "listing", look_and_lose)
+    (version,) = archive_arrivals(settings, contract)
+    assert archived_bytes(settings, version) == B
+
+
+def test_a_nearly_full_disk_is_told_and_the_next_call_goes_on_where_it_ended(
+    settings: Settings, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(settings, A)
+    usage = shutil.disk_usage(settings.landing)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=archive.DISK_RESERVE + len(A) - 1))
+        with pytest.raises(AssayError) as told:
+            archive_arrivals(settings, contract)
+    assert f"landing/{FEED}/ds=2013-01-01/events.csv" in told.value.what
+    assert str(settings.archive) in told.value.what
+    assert "make room" in told.value.next_action
+    assert of_first_day(settings) == []
+    assert archived_files(settings) == []
+    assert len(archive_arrivals(settings, contract)) == 1
+
+
+def test_what_was_archived_before_the_disk_was_full_is_recorded_and_not_copied_again(
+    settings: Settings, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(settings, A, name="a.csv")
+    put(settings, B, name="b.csv")
+    usage = shutil.disk_usage(settings.landing)
+    free = iter([usage, usage._replace(free=0)])
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: next(free))
+        with pytest.raises(AssayError):
+            archive_arrivals(settings, contract)
+    assert [archived_bytes(settings, version) for version in of_first_day(settings)] == [A]
+    assert [archived_bytes(settings, version) for version in archive_arrivals(settings, contract)] == [B]
 
 
 def killed_in(name: str, owner: object, after: bool) -> Callable[[], None]:
@@ -268,8 +363,10 @@ def killed_in(name: str, owner: object, after: bool) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("name", "owner", "after"),
     [
+        pytest.param("disk_usage", shutil, True, id="before copying"),
         pytest.param("fsync", os, False, id="while copying"),
-        pytest.param("_fault", archive, True, id="between copy and rename"),
+        pytest.param("fsync", os, True, id="after copying"),
+        pytest.param("inspect", archive, True, id="between inspection and rename"),
         pytest.param("replace", Path, True, id="between rename and ledger"),
         pytest.param("_record", archive, False, id="before the ledger"),
         pytest.param("_record", archive, True, id="after the ledger"),
@@ -285,9 +382,11 @@ def test_an_archiver_that_is_killed_leaves_one_version_to_the_next(
         archive_arrivals(settings, contract)
 
     assert os.waitstatus_to_exitcode(os.waitpid(forked(work), 0)[1]) == -signal.SIGKILL
+    assert len(of_first_day(settings)) == (name == "_record" and after)
     archive_arrivals(settings, contract)
     (version,) = of_first_day(settings)
     assert archived_bytes(settings, version) == A
+    assert archived_files(settings) == [version.sha256], "what the killed one left is gone"
     assert archive_arrivals(settings, contract) == []
 
 
@@ -296,8 +395,8 @@ def test_archivers_at_once_give_every_file_one_version(settings: Settings, contr
         put(settings, csv_bytes("a", day=day_number(number)), day_number(number))
     workers = [forked(lambda: archive_arrivals(settings, contract)) for _ in range(4)]
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in workers] == [0] * 4
-    found = newest_versions(settings, FEED, [day_number(number) for number in range(12)])
-    assert [len(of_day) for of_day in found.values()] == [1] * 12
+    found = versions_of(settings, FEED, None)
+    assert Counter(version.day for version in found) == Counter(day_number(number) for number in range(12))
 
 
 def many(settings: Settings, count: int) -> list[int]:
@@ -319,82 +418,140 @@ def many(settings: Settings, count: int) -> list[int]:
                 for number in range(count)
             ],
         )
-    return [version.sequence for version in waiting_versions(settings, FEED, 0)]
+    return [version.sequence for version in unfinished(settings)]
 
 
-def test_thousands_of_versions_wait_and_are_marked_at_once(settings: Settings) -> None:
+def test_thousands_of_versions_are_owed_a_run_and_marked_at_once(settings: Settings) -> None:
     sequences = many(settings, 2_345)
     assert len(sequences) == 2_345
-    mark_in_bronze(settings, sequences[:-1], 42)
-    (left,) = waiting_versions(settings, FEED, 0)
-    assert left.sequence == sequences[-1]
-    marked = [
-        version for of_day in newest_versions(settings, FEED, known_days(settings, FEED)).values() for version in of_day
+    mark_in_bronze(settings, sequences[1:], 41)
+    mark_judged(settings, sequences[2:], RULES, 42)
+    assert [(version.sequence, version.bronze_snapshot) for version in unfinished(settings)] == [
+        (sequences[0], None),
+        (sequences[1], 41),
     ]
-    assert sum(version.bronze_snapshot == 42 for version in marked) == 2_344
+    found = Counter((v.bronze_snapshot, v.silver_snapshot, v.judged_by) for v in versions_of(settings, FEED, None))
+    assert found == {(None, None, None): 1, (41, None, None): 1, (41, 42, RULES): 2_343}
 
 
-def test_waiting_versions_come_oldest_first_and_after_the_given_one(settings: Settings) -> None:
+def test_what_is_owed_a_run_comes_oldest_first_and_only_for_its_feed(settings: Settings) -> None:
     sequences = many(settings, 20)
     assert sequences == sorted(sequences)
-    assert [version.sequence for version in waiting_versions(settings, FEED, sequences[14])] == sequences[15:]
-    assert waiting_versions(settings, "another", 0) == []
+    assert unfinished_versions(settings, "another", 0, RULES) == []
+
+
+def test_an_accepted_version_is_owed_a_run_however_far_the_sensor_got(settings: Settings) -> None:
+    sequences = many(settings, 3)
+    assert [version.sequence for version in unfinished(settings, after=sequences[-1])] == sequences
+
+
+def test_a_rejected_version_is_owed_a_run_until_the_sensor_got_there(settings: Settings, contract: Contract) -> None:
+    put(settings, b"")
+    (version,) = archive_arrivals(settings, contract)
+    assert unfinished(settings, after=version.sequence - 1) == [version]
+    assert unfinished(settings, after=version.sequence) == []
+
+
+def test_what_silver_refused_is_owed_a_run_under_other_rules_only(settings: Settings) -> None:
+    (sequence,) = many(settings, 1)
+    mark_judged(settings, [sequence], RULES, None)
+    assert unfinished(settings) == []
+    (version,) = unfinished_versions(settings, FEED, 0, OTHER_RULES)
+    assert (version.judged_by, version.silver_snapshot) == (RULES, None)
+    mark_judged(settings, [sequence], OTHER_RULES, 7)
+    assert unfinished_versions(settings, FEED, 0, RULES) == [], "Silver holds it, whatever the rules became"
 
 
 def test_marking_none_changes_nothing(settings: Settings) -> None:
     many(settings, 3)
+    before = versions_of(settings, FEED, None)
     mark_in_bronze(settings, [], 42)
-    assert len(waiting_versions(settings, FEED, 0)) == 3
+    mark_judged(settings, [], RULES, 42)
+    assert versions_of(settings, FEED, None) == before
 
 
-def test_a_day_without_a_file_has_an_empty_list(settings: Settings, contract: Contract) -> None:
-    put(settings, A)
+def test_only_the_versions_of_the_days_asked_for_are_given(settings: Settings, contract: Contract) -> None:
+    for number in range(3):
+        put(settings, csv_bytes("a", day=day_number(number)), day_number(number))
     archive_arrivals(settings, contract)
-    found = newest_versions(settings, FEED, [FIRST, FIRST + timedelta(days=5)])
-    assert [len(of_day) for of_day in found.values()] == [1, 0]
-    assert newest_versions(settings, FEED, []) == {}
+    asked = [day_number(2), FIRST, FIRST + timedelta(days=50)]
+    assert [version.day for version in versions_of(settings, FEED, asked)] == [FIRST, day_number(2)]
+    assert versions_of(settings, FEED, []) == []
+    assert versions_of(settings, "another", None) == []
 
 
-def test_known_days_are_those_with_an_accepted_file(settings: Settings, contract: Contract) -> None:
-    put(settings, b"", day_number(0))
-    put(settings, csv_bytes("a", day=day_number(2)), day_number(2))
-    put(settings, csv_bytes("a", day=day_number(1)), day_number(1))
-    archive_arrivals(settings, contract)
-    assert known_days(settings, FEED) == [day_number(1), day_number(2)]
-
-
-def test_one_header_of_a_megabyte_is_rejected_and_the_next_file_accepted(
-    settings: Settings, contract: Contract
-) -> None:
-    put(settings, b"x" * 1_000_000, name="a.csv")
+def test_the_newest_version_of_each_file_is_known(settings: Settings, contract: Contract) -> None:
+    put(settings, A, name="a.csv")
     put(settings, A, name="b.csv")
-    assert [version.state for version in archive_arrivals(settings, contract)] == ["rejected", "accepted"]
+    archive_arrivals(settings, contract)
+    put(settings, b"", name="a.csv")
+    archive_arrivals(settings, contract)
+    newest = [(Path(version.path).name, version.state) for version in newest_of_paths(settings, FEED)]
+    assert newest == [("b.csv", "accepted"), ("a.csv", "rejected")]
+    assert [Path(version.path).name for version in rejected_files(settings, FEED)] == ["a.csv"]
 
 
 def test_a_name_that_is_no_utf8_does_not_keep_the_others_back(settings: Settings, contract: Contract) -> None:
     put(settings, A, name=os.fsdecode(b"caf\xe9.csv"))
-    put(settings, A, name="z.csv")
-    assert "z.csv" in [version.path.rpartition("/")[2] for version in archive_arrivals(settings, contract)]
+    put(settings, B, name="z.csv")
+    found = archive_arrivals(settings, contract)
+    assert [Path(version.path).name for version in found] == [r"caf\xe9.csv", "z.csv"]
+    assert [archived_bytes(settings, version) for version in found] == [A, B]
+    assert archive_arrivals(settings, contract) == []
 
 
-def test_a_file_is_archived_under_the_last_suffix_of_its_name(settings: Settings, contract: Contract) -> None:
-    put(settings, A, name="events.gz.csv")
-    (version,) = archive_arrivals(settings, contract)
-    assert version.state == "accepted"
-    assert not version.archived(settings).name.endswith(".gz"), "Spark would unpack what is not packed"
+WIDER = csv_bytes("a").replace(b"amount", b"amount,note").replace(b",1\n", b",1,x\n")
+
+
+def with_note(contract: Contract) -> Contract:
+    """The contract after it gained a column."""
+    note = replace(contract.columns[2], name="note", spark_type="string")
+    return replace(contract, columns=(*contract.received, note))
 
 
 def test_a_file_that_a_corrected_contract_can_read_is_accepted_when_it_is_sent_again(
     settings: Settings, contract: Contract
 ) -> None:
-    wider = csv_bytes("a").replace(b"amount", b"amount,note").replace(b",1\n", b",1,x\n")
-    put(settings, wider)
+    put(settings, WIDER)
     assert [version.state for version in archive_arrivals(settings, contract)] == ["rejected"]
-    note = replace(contract.columns[2], name="note", spark_type="string")
-    corrected = replace(contract, columns=(*contract.received, note))
-    put(settings, wider)
-    archive_arrivals(settings, corrected)
+    put(settings, WIDER)
+    archive_arrivals(settings, with_note(contract))
     assert of_first_day(settings)[-1].state == "accepted"
+
+
+def test_a_rejected_file_becomes_a_new_version_once_the_contract_knows_its_columns(
+    settings: Settings, contract: Contract
+) -> None:
+    put(settings, WIDER)
+    (rejected,) = archive_arrivals(settings, contract)
+    assert "has unknown note" in (rejected.reason or "")
+    assert rejudge(settings, contract) == []
+    (accepted,) = rejudge(settings, with_note(contract))
+    assert (accepted.state, accepted.reason) == ("accepted", None)
+    assert accepted.header == ("day", "code", "amount", "note")
+    assert (accepted.path, accepted.sha256, accepted.day) == (rejected.path, rejected.sha256, rejected.day)
+    assert accepted.sequence > rejected.sequence
+    assert of_first_day(settings) == [rejected, accepted], "what was said of it before stays"
+    assert unfinished(settings, after=accepted.sequence) == [accepted]
+    assert rejudge(settings, with_note(contract)) == []
+    assert archive_arrivals(settings, with_note(contract)) == [], "the file in landing is known"
+
+
+def test_a_rejected_file_that_was_replaced_is_not_judged_again(settings: Settings, contract: Contract) -> None:
+    for content in (WIDER, A):
+        put(settings, content)
+        archive_arrivals(settings, contract)
+    assert rejudge(settings, with_note(contract)) == []
+
+
+def test_an_archiver_and_a_second_look_at_rejected_files_do_not_work_at_once(
+    settings: Settings, contract: Contract
+) -> None:
+    put(settings, WIDER)
+    archive_arrivals(settings, contract)
+    workers = [forked(lambda: rejudge(settings, with_note(contract))) for _ in range(3)]
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in workers] == [0] * 3
+    assert [version.state for version in of_first_day(settings)] == ["rejected", "accepted"]
 
 
 def test_two_first_users_of_a_ledger_do_not_disturb_each_other(settings: Settings) -> None:
@@ -406,14 +563,92 @@ def test_two_first_users_of_a_ledger_do_not_disturb_each_other(settings: Setting
         if not others:
             reader, writer = os.pipe()
             patch.undo()
-            others.append(forked(lambda: (known_days(settings, FEED), os.write(writer, b"done"))))
+            others.append(forked(lambda: (versions_of(settings, FEED, None), os.write(writer, b"done"))))
             select.select([reader], [], [], 1)  # no longer, as it may rightly wait for us
         return seen
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SQLiteDialect, "has_table", look_and_be_overtaken)
         try:
-            assert known_days(settings, FEED) == []
+            assert versions_of(settings, FEED, None) == []
         finally:
             codes = [os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) for other in others]
     assert codes == [0]
+
+
+# As the platform's first version made it.
+OLD_LEDGER = """
+create table file_versions (
+    sequence integer not null primary key autoincrement, feed varchar not null, ds date not null, path varchar not null,
+    sha256 varchar not null, size bigint not null, mtime_ns bigint not null, state varchar not null, reason varchar,
+    arrived_at datetime not null, bronze_snapshot bigint
+)
+"""
+
+
+def make_old(settings: Settings) -> None:
+    """Turns a home's ledger into one of the platform's first version."""
+    kept = "sequence, feed, ds, path, sha256, size, mtime_ns, state, reason, arrived_at, bronze_snapshot"
+    archive._engine(settings.ledger_url).dispose()
+    archive._engine.cache_clear()
+    engine = sa.create_engine(settings.ledger_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("alter table file_versions rename to newer"))
+        connection.execute(sa.text("drop index file_versions_of_day"))
+        connection.execute(sa.text(OLD_LEDGER))
+        connection.execute(sa.text(f"insert into file_versions ({kept}) select {kept} from newer"))
+        connection.execute(sa.text("drop table newer"))
+    engine.dispose()
+
+
+def test_an_older_ledger_gains_what_it_lacks_and_loses_nothing(settings: Settings, contract: Contract) -> None:
+    put(settings, A)
+    put(settings, b"", name="empty.csv")
+    archive_arrivals(settings, contract)
+    before = of_first_day(settings)
+    make_old(settings)
+    assert of_first_day(settings) == [replace(version, header=None) for version in before]
+    mark_judged(settings, [before[0].sequence], RULES, 9)
+    assert [version.silver_snapshot for version in of_first_day(settings)] == [9, None]
+    put(settings, B)
+    (version,) = archive_arrivals(settings, contract)
+    assert version.sequence > before[-1].sequence
+
+
+def test_files_of_an_older_ledger_have_their_header_before_bronze_reads_them_again(
+    settings: Settings, contract: Contract
+) -> None:
+    put(settings, A)
+    put(settings, b"", name="empty.csv")
+    archive_arrivals(settings, contract)
+    before = of_first_day(settings)
+    make_old(settings)
+    assert archive_arrivals(settings, with_note(contract)) == [], "no new version: the file did not change"
+    assert of_first_day(settings) == before
+
+
+def test_two_first_users_of_an_older_ledger_do_not_disturb_each_other(settings: Settings, contract: Contract) -> None:
+    put(settings, A)
+    archive_arrivals(settings, contract)
+    make_old(settings)
+    look = SQLiteDialect.get_columns
+
+    def look_and_be_overtaken(*arguments: Any, **named: Any) -> Any:
+        seen = look(*arguments, **named)
+        patch.undo()
+        assert os.waitstatus_to_exitcode(os.waitpid(forked(lambda: of_first_day(settings)), 0)[1]) == 0
+        return seen
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SQLiteDialect, "get_columns", look_and_be_overtaken)
+        assert len(of_first_day(settings)) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has a file that cannot be read by root")
+def test_a_file_that_its_disk_does_not_give_keeps_no_neighbour_back(settings: Settings, contract: Contract) -> None:
+    put(settings, A)
+    # A process's memory cannot be read from its beginning: an input/output error, as of a broken disk.
+    (settings.landing / FEED / "ds=2013-01-01" / "broken.csv").symlink_to("/proc/self/mem")
+    (version,) = archive_arrivals(settings, contract)
+    assert archived_bytes(settings, version) == A
+    assert archived_files(settings) == [version.sha256]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from foundation.contract import RESERVED, SUFFIX, Moment, find_contract, load_contract, load_contracts
 from foundation.errors import AssayError
-from tests.unit.feeds import FEED, document, written
+from tests.unit.feeds import FEED, document, full_document, written
 
 Spoil = Callable[[dict[str, Any]], None]
 NEW_YORK = ZoneInfo("America/New_York")
@@ -57,13 +57,27 @@ def two_tables(content: dict[str, Any]) -> None:
     content["schema"].append({"name": "more", "physicalType": "table", "properties": []})
 
 
+def of_format(kind: str) -> Spoil:
+    """Changes the format of the feed's files."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        content["servers"][0]["format"] = kind
+
+    return spoil
+
+
+def since(name: str, value: object, called: str = "since") -> Spoil:
+    """Gives a column a custom property."""
+    return column(name, customProperties=[{"property": called, "value": value}])
+
+
 def without_format(content: dict[str, Any]) -> None:
     del content["servers"]
 
 
-def refusal(folder: Path, spoil: Spoil) -> AssayError:
+def refusal(folder: Path, spoil: Spoil, content: dict[str, Any] | None = None) -> AssayError:
     """The error of a spoiled contract, which names its file and says what to do."""
-    content = document()
+    content = content or document()
     spoil(content)
     with pytest.raises(AssayError) as refused:
         load_contract(written(folder, content))
@@ -74,32 +88,11 @@ def refusal(folder: Path, spoil: Spoil) -> AssayError:
 
 def test_the_shipped_contracts_load_and_are_the_files_there_are() -> None:
     contracts = load_contracts()
-    assert {"flights", "schedule"} <= set(contracts)
     assert list(contracts) == sorted(contracts)
     for feed, contract in contracts.items():
         assert contract.feed == feed
         assert contract.owner != "team:data", "an owner is somebody"
-        assert contract.daily.column in contract.keys
-
-
-def test_flights_of_a_day_are_promised_for_six_and_late_from_noon_of_the_next() -> None:
-    flights = find_contract("flights")
-    # New York was five hours behind UTC in January.
-    assert flights.daily.available.of(date(2013, 1, 31)) == datetime(2013, 2, 1, 11, tzinfo=UTC)
-    assert flights.daily.due.of(date(2013, 1, 31)) == datetime(2013, 2, 1, 17, tzinfo=UTC)
-
-
-def test_a_schedule_is_available_before_any_flight_of_its_day() -> None:
-    schedule = find_contract("schedule")
-    for number in range(365):
-        day = date(2013, 1, 1) + timedelta(days=number)
-        assert schedule.daily.available.of(day) < datetime.combine(day, time(), NEW_YORK)
-
-
-def test_a_schedule_knows_no_outcome() -> None:
-    outcomes = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"}
-    assert not outcomes & {column.name for column in find_contract("schedule").columns}
-    assert outcomes < {column.name for column in find_contract("flights").columns}
+        assert contract.days is None or contract.days.column in contract.keys
 
 
 def test_a_derived_column_is_not_received(tmp_path: Path) -> None:
@@ -126,6 +119,79 @@ def test_what_a_contract_says_of_values_is_kept(tmp_path: Path) -> None:
     assert found["amount"].classification == "pii"
     assert found["code"].pattern == "[A-Z]+"
     assert contract.max_quarantined == 0.25
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_a_feed_may_come_in_every_promised_format(tmp_path: Path, kind: str) -> None:
+    content = document()
+    of_format(kind)(content)
+    assert load_contract(written(tmp_path, content)).format == kind
+
+
+def test_a_full_feed_has_no_days_and_every_day_is_expected_of_it(tmp_path: Path) -> None:
+    contract = load_contract(written(tmp_path, full_document()))
+    assert (contract.load, contract.days, contract.next_due) == ("full", None, None)
+    assert contract.expects(date(1999, 1, 1))
+    assert contract.expects(None)
+    with pytest.raises(AssayError) as refused:
+        _ = contract.daily
+    assert "events is a full feed" in refused.value.what
+
+
+def test_a_full_feed_may_say_when_the_next_delivery_is_due(tmp_path: Path) -> None:
+    content = full_document()
+    custom("due", "D+31 12:00 America/New_York")(content)
+    contract = load_contract(written(tmp_path, content))
+    assert contract.next_due
+    # New York had summer time in July.
+    assert contract.next_due.of(date(2013, 6, 10)) == datetime(2013, 7, 11, 16, tzinfo=UTC)
+
+
+def test_a_daily_feed_expects_the_days_from_its_first_to_its_last(tmp_path: Path) -> None:
+    contract = load_contract(written(tmp_path, document()))
+    days = [date(2012, 12, 31), date(2013, 1, 1), date(2013, 12, 31), date(2014, 1, 1)]
+    assert [contract.expects(day) for day in days] == [False, True, True, False]
+    assert contract.next_due is None
+    content = document()
+    custom("ends", None)(content)
+    assert load_contract(written(tmp_path, content)).expects(date(2999, 1, 1))
+
+
+@pytest.mark.parametrize("value", ["2013-03-01", date(2013, 3, 1)], ids=["text", "a day of YAML"])
+def test_a_column_may_have_come_later(tmp_path: Path, value: object) -> None:
+    content = document()
+    since("amount", value)(content)
+    found = {column.name: column.since for column in load_contract(written(tmp_path, content)).columns}
+    assert found == {"day": None, "code": None, "amount": date(2013, 3, 1), "double_amount": None}
+
+
+def test_a_timestamp_may_say_its_zone(tmp_path: Path) -> None:
+    content = document()
+    column("amount", physicalType="timestamp", logicalTypeOptions={"defaultTimezone": "Europe/Berlin"})(content)
+    assert load_contract(written(tmp_path, content)).columns[2].zone == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("classification", "sensitive"),
+    [
+        (None, False),
+        ("public", False),
+        ("internal", False),
+        ("pii", True),
+        ("confidential", True),
+        ("restricted", True),
+        ("Public", True),
+        ("pubilc", True),
+    ],
+)
+def test_a_column_is_sensitive_unless_its_class_is_known_to_be_open(
+    tmp_path: Path, classification: str | None, sensitive: bool
+) -> None:
+    content = document()
+    column("amount", classification=classification or "x")(content)
+    if classification is None:
+        column("amount", classification=None)(content)
+    assert load_contract(written(tmp_path, content)).columns[2].is_sensitive is sensitive
 
 
 @pytest.mark.parametrize("kind", ["string", "int", "bigint", "double", "boolean", "date", "timestamp", "decimal(10,2)"])
@@ -157,8 +223,27 @@ def test_a_column_may_have_every_promised_type(tmp_path: Path, kind: str) -> Non
         (column("day", primaryKey=None), ["partitioned: true", "key"]),
         (column("day", partitioned=None), ["partitioned: true"]),
         (column("code", partitioned=True), ["one column with partitioned: true"]),
-        (custom("load", "changes"), ["load", "'changes'", "not built", "append_daily"]),
-        (custom("load", None), ["load", "append_daily"]),
+        (custom("load", "changes"), ["load", "'changes' is not built", "append_daily, full"]),
+        (custom("load", None), ["load", "append_daily, full"]),
+        (of_format("avro"), ["servers[0].format", "'avro' is not built", "csv, json, parquet"]),
+        (of_format("CSV"), ["servers[0].format", "'CSV'", "csv, json, parquet"]),
+        (since("amount", "spring"), ["column amount: since", "'spring'", "2013-01-01"]),
+        (since("amount", None), ["column amount: since", "2013-01-01"]),
+        (since("code", "2013-03-01"), ["column code", "drop primaryKey or since"]),
+        (since("amount", "2013-03-01", "until"), ["column amount", "until", "drop it"]),
+        (column("amount", logicalTypeOptions={"defaultTimezone": "UTC"}), ["column amount", "only a timestamp"]),
+        (
+            column("amount", physicalType="timestamp", logicalTypeOptions={"defaultTimezone": "Mars/Base"}),
+            ["column amount", "'Mars/Base'", "America/New_York"],
+        ),
+        (
+            column("amount", physicalType="timestamp", logicalTypeOptions={"defaultTimezone": ""}),
+            ["column amount", "''", "America/New_York"],
+        ),
+        (custom("starts", datetime(2013, 1, 1, 6)), ["starts", "is no day", "2013-01-01"]),
+        (custom("ends", datetime(2013, 1, 1, 6)), ["ends", "is no day", "2013-01-01"]),
+        (custom("refs", "flights"), ["refs", "'flights'", "list"]),
+        (custom("refs", 5), ["refs", "5", "list"]),
         (custom("due", "noon"), ["due", "'noon'", "D+1 06:00 America/New_York"]),
         (custom("due", None), ["due", "D+1 06:00 America/New_York"]),
         (custom("due", "D+1 25:00 UTC"), ["due", "D+1 25:00 UTC"]),
@@ -181,6 +266,37 @@ def test_what_could_not_be_honoured_is_refused_by_name(tmp_path: Path, spoil: Sp
     assert [words for words in named if words not in message] == []
 
 
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (custom("starts", "2013-01-01"), ["starts", "a full feed has no days; drop it"]),
+        (custom("ends", "2013-12-31"), ["ends", "a full feed has no days; drop it"]),
+        (custom("available", "D+1 06:00 UTC"), ["available", "a full feed has no days; drop it"]),
+        (column("day", partitioned=True), ["column day", "drop partitioned"]),
+        (custom("due", "in June"), ["due", "'in June'", "D+1 06:00 America/New_York"]),
+        (without_keys, ["schema", "primaryKey: true"]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_what_a_full_feed_cannot_have_is_refused_by_name(tmp_path: Path, spoil: Spoil, named: list[str]) -> None:
+    message = str(refusal(tmp_path, spoil, full_document()))
+    assert [words for words in named if words not in message] == []
+
+
+def test_every_refusal_ends_with_what_to_correct_in_which_file(tmp_path: Path) -> None:
+    assert refusal(tmp_path, of_format("avro")).next_action == f"correct servers[0].format in contracts/{FEED}{SUFFIX}"
+    assert refusal(tmp_path, since("amount", "x")).next_action.startswith("correct column amount: since in contracts/")
+
+
+def test_a_reference_to_no_feed_lists_those_there_are(tmp_path: Path) -> None:
+    content = document()
+    custom("refs", ["airprots"])(content)
+    written(tmp_path, content)
+    with pytest.raises(AssayError) as refused:
+        load_contracts(tmp_path)
+    assert f"{FEED}{SUFFIX}: refs: 'airprots' is no feed; write one of events" in refused.value.what
+
+
 def test_a_file_that_is_no_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / f"{FEED}{SUFFIX}"
     file.write_text("apiVersion: v3.1.0\nkind: [DataContract\nid: x\n")
@@ -197,8 +313,8 @@ def test_a_field_of_the_wrong_kind_is_refused_with_its_place(tmp_path: Path) -> 
 
 def test_a_feed_that_is_not_there_lists_those_that_are() -> None:
     with pytest.raises(AssayError) as refused:
-        find_contract("fligths")
-    assert "airlines, airports, flights, planes, schedule, weather" in refused.value.next_action
+        find_contract("evnets")
+    assert ", ".join(load_contracts()) in refused.value.next_action
 
 
 def doubled(content: dict[str, Any]) -> None:

@@ -20,17 +20,17 @@ ENVIRONMENTS = st.one_of(
 
 @pytest.mark.parametrize("environment", ["production", "local"])
 def test_production_and_home_use_the_plain_names(environment: str) -> None:
-    assert str(physical_name(environment, "silver", "flights")) == "lake.silver.flights"
+    assert str(physical_name(environment, "silver", "events")) == "lake.silver.events"
 
 
 def test_a_branch_has_schemas_of_its_own() -> None:
-    assert str(physical_name("pr-42", "silver", "flights")) == "lake.pr_42__silver.flights"
-    assert physical_name("pr-42", "silver", "flights").in_catalog == "pr_42__silver.flights"
+    assert str(physical_name("pr-42", "silver", "events")) == "lake.pr_42__silver.events"
+    assert physical_name("pr-42", "silver", "events").in_catalog == "pr_42__silver.events"
 
 
 @given(ENVIRONMENTS)
 def test_only_production_and_home_touch_the_plain_names(environment: str) -> None:
-    plain = physical_name(environment, "gold", "flight_facts").schema == "gold"
+    plain = physical_name(environment, "gold", "event_facts").schema == "gold"
     assert plain == (environment in ("production", "local"))
 
 
@@ -42,11 +42,11 @@ def test_another_layer_or_environment_is_another_schema(one: str, other: str, la
 
 @given(ENVIRONMENTS, st.sampled_from(LAYERS))
 def test_a_schema_is_an_identifier_to_every_engine(environment: str, layer: str) -> None:
-    assert IDENTIFIER.fullmatch(physical_name(environment, layer, "flights").schema)
+    assert IDENTIFIER.fullmatch(physical_name(environment, layer, "events").schema)
 
 
 def test_a_branch_that_starts_with_a_digit_is_an_identifier_too() -> None:
-    assert IDENTIFIER.fullmatch(physical_name("42-late-flights", "silver", "flights").schema)
+    assert IDENTIFIER.fullmatch(physical_name("42-late-events", "silver", "events").schema)
 
 
 @given(st.text("-_./ äé", min_size=1))
@@ -58,5 +58,5 @@ def test_a_name_without_letter_or_digit_is_refused(environment: str) -> None:
 @given(st.text("goldsiverGOLD_. ", max_size=8).filter(lambda text: text not in LAYERS))
 def test_an_unknown_layer_is_refused_naming_those_there_are(layer: str) -> None:
     with pytest.raises(AssayError) as refused:
-        physical_name("local", layer, "flights")
+        physical_name("local", layer, "events")
     assert "silver" in refused.value.next_action

@@ -14,7 +14,7 @@ import pytest
 from foundation.contract import Column, find_contract
 from foundation.errors import AssayError
 from foundation.settings import Settings, load
-from intake.archive import archive_arrivals, newest_versions
+from intake.archive import archive_arrivals, versions_of
 from intake.vendor import FEEDS as SENT
 from intake.vendor import TABLES, days_of, flights_by_day, land, table, weather_by_day
 from orchestrator.cli.landing import land_feed
@@ -296,7 +296,7 @@ def test_the_archive_keeps_a_correction_and_its_reversal_as_three_versions_and_r
     for way in (None, "corrected", "reverted", "damaged", "second"):
         land(settings, contract, [MID_JANUARY], way)
         archive_arrivals(settings, contract)
-    versions = newest_versions(settings, "flights", [MID_JANUARY])[MID_JANUARY]
+    versions = versions_of(settings, "flights", [MID_JANUARY])
     assert [(Path(version.path).name, version.state) for version in versions] == [
         *[("flights_2013-01-15.csv.gz", "accepted")] * 3,
         ("flights_2013-01-15.csv.gz", "rejected"),

@@ -1,0 +1,72 @@
+"""The default domain's own commands: its vendor's files, the demo, and the copy of the platform that has neither.
+
+Belongs here: names, options and help texts. Does not belong here: commands of the platform (main.py). A copy of `./assay
+init --empty` has another one in its place.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from foundation.settings import load
+from orchestrator.cli.arguments import day_of
+
+commands = typer.Typer()
+
+
+@commands.command()
+def demo(
+    days: Annotated[int, typer.Option("--days", help="Days of 2013 to land, 1 to 364.", min=1, max=364)] = 31,
+    leave: Annotated[bool, typer.Option("--exit", help="Stop the services at the end.")] = False,
+) -> None:
+    """Land real files, run everything, predict the day after the last, and say what came of it."""
+    from orchestrator.cli.demo import run_demo
+
+    run_demo(load(), Console(highlight=False), days, stop_services=leave)
+
+
+@commands.command()
+def land(
+    feed: Annotated[str, typer.Argument(help="The feed, such as flights; everything is all of them, the whole year.")],
+    first: Annotated[str | None, typer.Argument(help="A day, such as 2013-01-15; a whole table takes none.")] = None,
+    last: Annotated[str | None, typer.Argument(help="The last day of a range.")] = None,
+    way: Annotated[
+        str | None, typer.Option("--as", help="corrected, reverted, second, damaged; hourly for weather.")
+    ] = None,
+) -> None:
+    """Put the vendor's files into landing: a day, a range, a whole table, or everything.
+
+    A day that is landed after later ones is a late file. The same command twice writes the same bytes.
+
+    \b
+    ./assay land everything                          all feeds, the whole year
+    ./assay land flights 2013-01-15 2013-01-20       a range of days
+    ./assay land planes                              a feed that is sent whole
+    ./assay land flights 2013-01-15 --as corrected   same name, other content
+    ./assay land flights 2013-01-15 --as reverted    the first version again
+    ./assay land flights 2013-01-15 --as second      three rows in one more file
+    ./assay land flights 2013-01-15 --as damaged     same name, cut off halfway
+    ./assay land weather 2013-01-15 --as hourly      a file an hour
+    """
+    from orchestrator.cli.landing import land_feed
+
+    land_feed(load(), feed, day_of(first) if first else None, day_of(last) if last else None, way)
+
+
+@commands.command()
+def init(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where the copy goes: a folder that is not there, or empty.")
+    ] = None,
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Without the domain: a platform that loads nothing yet.")
+    ] = False,
+) -> None:
+    """Copy this project without flights, for a domain of your own."""
+    from orchestrator.cli.init import copy_without_domain, refusal
+
+    if folder is None or not empty:
+        raise refusal(folder)
+    copy_without_domain(folder)

@@ -1,0 +1,32 @@
+"""The contracts of the default domain promise what its model rests on."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from foundation.contract import find_contract, load_contracts
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def test_the_six_feeds_are_there() -> None:
+    assert list(load_contracts()) == ["airlines", "airports", "flights", "planes", "schedule", "weather"]
+
+
+def test_flights_of_a_day_are_promised_for_six_and_late_from_noon_of_the_next() -> None:
+    flights = find_contract("flights")
+    # New York was five hours behind UTC in January.
+    assert flights.daily.available.of(date(2013, 1, 31)) == datetime(2013, 2, 1, 11, tzinfo=UTC)
+    assert flights.daily.due.of(date(2013, 1, 31)) == datetime(2013, 2, 1, 17, tzinfo=UTC)
+
+
+def test_a_schedule_is_available_before_any_flight_of_its_day() -> None:
+    schedule = find_contract("schedule")
+    for number in range(365):
+        day = date(2013, 1, 1) + timedelta(days=number)
+        assert schedule.daily.available.of(day) < datetime.combine(day, time(), NEW_YORK)
+
+
+def test_a_schedule_knows_no_outcome() -> None:
+    outcomes = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"}
+    assert not outcomes & {column.name for column in find_contract("schedule").columns}
+    assert outcomes < {column.name for column in find_contract("flights").columns}
