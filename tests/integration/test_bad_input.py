@@ -102,9 +102,7 @@ CSV = {
         text(HEADER, ROW, ROW.replace("fine", '"fine'), *[ROW] * 9),
         rejected="a quote is opened in line 3 and never closed",
     ),
-    "an inch sign": Case(
-        "good.csv", text(HEADER, ROW.replace("fine", '5" nail'), ROW.replace("c1", "c2")), accepted=2
-    ),
+    "an inch sign": Case("good.csv", text(HEADER, ROW.replace("fine", '5" nail'), ROW.replace("c1", "c2")), accepted=2),
     "an inch sign in quotes": Case(
         "good.csv", text(HEADER, ROW.replace("fine", '"5" nail"'), ROW.replace("c1", "c2")), accepted=2
     ),

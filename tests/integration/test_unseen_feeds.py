@@ -141,22 +141,26 @@ def test_a_data_frame_s_parquet_with_nanoseconds_keeps_every_moment(feeds: OwnFe
     columns = [column("number", "int", primaryKey=True), column("naive", "timestamp"), column("zoned", "timestamp")]
     columns[1]["logicalTypeOptions"] = {"defaultTimezone": "Europe/Berlin"}
     contract = feeds.contract(feed, columns, form="parquet", load="full")
-    # of 2013 in nanoseconds a double knows every 256th only; 1969 is negative
-    moments = [1373025600_123456000, -1_000, 1373025600_123456789]
+    # microseconds side by side: none may become its neighbour; 1969 is negative
+    moments = [1373025600_123456000 + 1000 * number for number in range(8)]
     file = io.BytesIO()
     table = {
-        "number": pa.array([1, 2, 3]),
-        "naive": pa.array([moments[0], moments[1], None], pa.timestamp("ns")),
-        "zoned": pa.array(moments, pa.timestamp("ns", "Europe/Berlin")),
+        "number": pa.array(range(10)),
+        "naive": pa.array([*moments, -1_000, None], pa.timestamp("ns")),
+        "zoned": pa.array([*moments, -1_000, moments[0] + 789], pa.timestamp("ns", "Europe/Berlin")),
     }
     pq.write_table(pa.table(table), file)
     feeds.put(feed, "frame.parquet", file.getvalue())
     _, outcome = refined(feeds, contract, None)
 
     assert outcome.parts[None].error is None
-    assert values(table_rows(feeds.settings, "silver", feed), "number", "naive", "zoned") == [
-        (1, datetime(2013, 7, 5, 10, 0, 0, 123456, UTC), datetime(2013, 7, 5, 12, 0, 0, 123456, UTC)),
-        (2, datetime(1969, 12, 31, 22, 59, 59, 999999, UTC), datetime(1969, 12, 31, 23, 59, 59, 999999, UTC)),
+    silver = table_rows(feeds.settings, "silver", feed)
+    assert values(silver, "number", "naive", "zoned") == [
+        *[
+            (number, datetime(2013, 7, 5, 10, 0, 0, micro, UTC), datetime(2013, 7, 5, 12, 0, 0, micro, UTC))
+            for number, micro in enumerate(range(123456, 123464))
+        ],
+        (8, datetime(1969, 12, 31, 22, 59, 59, 999999, UTC), datetime(1969, 12, 31, 23, 59, 59, 999999, UTC)),
     ]
     # what a microsecond cannot hold is not rounded in silence
     [kept] = values(table_rows(feeds.settings, "quarantine", feed), "zoned", "reasons")
