@@ -28,6 +28,7 @@ CONTRACTS = PROJECT / "contracts"
 SUFFIX = ".odcs.yaml"
 # Spark's name for each physical type that a contract may use. Decimal carries its own (precision, scale).
 TYPES = ("string", "int", "bigint", "double", "boolean", "date", "timestamp")
+NUMBERS = ("int", "bigint", "double")
 DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
 FORMATS = ("csv", "json", "parquet")
 DAILY, FULL = "append_daily", "full"
@@ -242,8 +243,11 @@ def _column(file: Path, item: SchemaProperty) -> Column:
     if name in RESERVED or name.startswith("_"):
         raise _refused(file, f"column {name}", f"{', '.join(RESERVED)} are the platform's own; rename it")
     kind = item.physicalType or ""
-    if kind not in TYPES and not DECIMAL.fullmatch(kind):
+    decimal = DECIMAL.fullmatch(kind)
+    if kind not in TYPES and decimal is None:
         raise _refused(file, f"column {name}", f"physicalType {kind!r}: write one of {', '.join(TYPES)}, decimal(p,s)")
+    if decimal and not (1 <= int(decimal[1]) <= 38 and int(decimal[2]) <= int(decimal[1])):
+        raise _refused(file, f"column {name}", f"physicalType {kind!r}: at most 38 digits, of them s after the point")
     options: dict[str, Any] = item.logicalTypeOptions or {}
     unknown = set(options) - set(OPTIONS)
     if unknown:
@@ -256,6 +260,15 @@ def _column(file: Path, item: SchemaProperty) -> Column:
         raise _refused(
             file, f"column {name}", f"pattern {options['pattern']!r} is no regular expression: {error}"
         ) from error
+    if "(?P" in (options.get("pattern") or ""):
+        raise _refused(file, f"column {name}", "pattern has (?P, which only Python knows; write (?:")
+    for bound in ("minimum", "maximum"):
+        if (value := options.get(bound)) is None:
+            continue
+        if kind not in NUMBERS and decimal is None:
+            raise _refused(file, f"column {name}", f"only a number has a {bound}; drop it")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _refused(file, f"column {name}", f"{bound} {value!r} is no number; write one without quotes")
     zone = options.get("defaultTimezone")
     if zone is not None:
         if kind != "timestamp":

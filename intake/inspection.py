@@ -13,8 +13,12 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from io import BufferedReader
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foundation.contract import Contract
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CHUNK = 1 << 20
 # A header line longer than this is not a header.
@@ -175,9 +179,24 @@ def _parquet(file: Path, contract: Contract, day: date) -> Verdict:
         return "empty file", None
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as reader:
-            names = reader.schema_arrow.names
+            schema = reader.schema_arrow
             for _ in reader.iter_batches():
                 pass  # a damaged page shows only when it is read
     except (pa.ArrowException, OSError) as error:
         return f"is no Parquet file: {str(error).splitlines()[0][:200]}", None
-    return _columns(names, contract, day)
+    reason, names = _columns(schema.names, contract, day)
+    strange = [f"{one.name} as {one.type}" for one in schema if not _is_readable(one.type)]
+    if reason is None and strange:
+        reason = f"has {', '.join(strange)[:200]}, which Spark does not read; send it as text"
+    return reason, names
+
+
+def _is_readable(kind: "pa.DataType") -> bool:
+    """Whether Spark knows the type: one file with another would end its neighbours' job as well."""
+    import pyarrow as pa
+
+    if pa.types.is_time(kind) or pa.types.is_float16(kind):
+        return False
+    if pa.types.is_decimal(kind):
+        return kind.precision <= 38
+    return all(_is_readable(kind.field(number).type) for number in range(kind.num_fields))

@@ -21,8 +21,15 @@ from spark_assets.session import connect, snapshot_options
 from spark_assets.tables import CORRUPT, Part, bronze_columns, ensure_table, part_name, snapshot_id
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame, SparkSession
+
+
+# Of the two escapes that JSON writes an emoji as, one alone: what cuts texts in the middle sends it. It would read as `?`.
+HALF_A_CHARACTER = (
+    r"(?<!\\)(?:\\\\)*\\u[dD][89abAB]\w\w(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]\w\w)(?<!\\)\\u[dD][c-fC-F]"
+)
 
 
 @dataclass(frozen=True)
@@ -204,6 +211,7 @@ def _json(spark: "SparkSession", contract: Contract, header: Sequence[str], file
     # Of two objects in a line only the first is looked at by anybody; as an array they are two, or no JSON.
     objects = F.json_array_length(F.concat(F.lit("["), F.col("value"), F.lit("]")))
     strange |= (F.size(keys) != F.size(F.array_distinct(keys))) | (F.coalesce(objects, F.lit(0)) != 1)
+    strange |= F.col("value").rlike(HALF_A_CHARACTER)
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
     return (
         lines.withColumn("_read", F.from_json("value", f"{kinds}`{CORRUPT}` string", options))
@@ -221,27 +229,41 @@ def _parquet(spark: "SparkSession", contract: Contract, header: Sequence[str], f
 
     # Files of one header may differ in types (an empty column, an int that became a bigint): those alike are read together.
     alike: defaultdict[str, list[str]] = defaultdict(list)
+    schemas: dict[str, pa.Schema] = {}
     for file in files:
-        alike[pq.read_schema(file).to_string(show_schema_metadata=False)].append(file)
-    frames = [_numbered(spark.read.parquet(*of_schema)) for of_schema in alike.values()]
-    texts = [
-        frame.select("archived", "source_row", *[_text(frame, name) for name in header if name in frame.columns])
-        for frame in frames
-    ]
+        schema = pq.read_schema(file)
+        schemas[schema.to_string(show_schema_metadata=False)] = schema
+        alike[schema.to_string(show_schema_metadata=False)].append(file)
+    texts: list[DataFrame] = []
+    for written, of_schema in alike.items():
+        frame = _numbered(spark.read.parquet(*of_schema))
+        columns = [_text(frame, schemas[written].field(name)) for name in header if name in frame.columns]
+        texts.append(frame.select("archived", "source_row", *columns))
     return reduce(lambda one, other: one.unionByName(other), texts).withColumn(CORRUPT, F.lit(None).cast("string"))
 
 
-def _text(frame: "DataFrame", name: str) -> "SparkColumn":
+def _text(frame: "DataFrame", written: "pa.Field") -> "SparkColumn":
     """A typed value as the text that casts back to it."""
+    import pyarrow as pa
     from pyspark.sql import functions as F
     from pyspark.sql import types as T
 
+    name = written.name
     kind = frame.schema[name].dataType
     if isinstance(kind, T.ArrayType | T.MapType | T.StructType):
         return F.to_json(name).alias(name)
+    if pa.types.is_timestamp(written.type) and written.type.unit == "ns":
+        # Read as a number (see session.py). Digits beyond the microsecond stay: Silver says what it thinks of them.
+        beyond = F.pmod(F.col(name), F.lit(1000))
+        moment = F.timestamp_micros(F.call_function("div", F.col(name) - beyond, F.lit(1000)))
+        digits = F.when(beyond > 0, F.lpad(beyond.cast("string"), 3, "0")).otherwise("")
+        zone = F.lit("Z" if written.type.tz else "")
+        return F.concat(F.date_format(moment, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"), digits, zone).alias(name)
     if isinstance(kind, T.TimestampType):
         return F.date_format(name, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'").alias(name)
-    return F.col(name).cast("string").alias(name)
+    text = F.col(name).cast("string")
+    # Parquet's strings are bytes: what is no UTF-8 becomes U+FFFD, as it does of other formats
+    return (F.make_valid_utf8(text) if isinstance(kind, T.StringType | T.BinaryType) else text).alias(name)
 
 
 def _numbered(frame: "DataFrame") -> "DataFrame":

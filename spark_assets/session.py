@@ -72,6 +72,8 @@ def _session(remote: str) -> "SparkSession":
     _sessions[remote] = session
     session.conf.set("spark.sql.session.timeZone", "UTC")
     session.conf.set("spark.sql.ansi.enabled", "true")
+    # pandas writes nanoseconds, which Spark refuses unless they are numbers to it (bronze.py).
+    session.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     # Each file is one task's, whatever its size: row numbers rest on it (bronze.py).
     session.conf.set("spark.sql.files.maxPartitionBytes", ONE_FILE_A_TASK)
     session.conf.set("spark.sql.files.openCostInBytes", ONE_FILE_A_TASK)

@@ -76,14 +76,14 @@ class OwnFeeds:
             self.names.append(feed)
         return load_contract(file)
 
-    def put(self, feed: str, name: str, content: bytes, day: date | None = None) -> str:
-        """Puts a file into landing as a vendor would, packed if it is called so, and returns its path there. A file put
-        again is newer, even for a clock that has not moved."""
+    def put(self, feed: str, name: str, content: bytes, day: date | None = None, *, as_it_is: bool = False) -> str:
+        """Puts a file into landing as a vendor would, packed if it is called so (unless as it is), and returns its path
+        there. A file put again is newer, even for a clock that has not moved."""
         folder = self.settings.landing / feed
         target = (folder if day is None else folder / f"ds={day}") / name
         target.parent.mkdir(parents=True, exist_ok=True)
         before = target.stat().st_mtime_ns if target.exists() else 0
-        target.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
+        target.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") and not as_it_is else content)
         newer = max(before + 1_000_000_000, target.stat().st_mtime_ns)
         os.utime(target, ns=(newer, newer))
         return str(target.relative_to(self.settings.landing))

@@ -104,7 +104,7 @@ BAD = {
     ],
     "string": ["bad \ufffd", "nul \0 here", f"caf{RAW} latin"],
 }
-ANYWHERE = ["", " ", "x", " 1", "1 ", "\0", "\ufffd", f"1{RAW}", "\u00a01", "null", "None", "'", '"', "\n", "١"]
+ANYWHERE = ["", " ", "x", " 1", "1 ", "1\0", "\ufffd", f"1{RAW}", "\u00a01", "null", "None", "'", '"', "\n", "١"]
 ENUMS = ("red", "green", "dark blue")
 NESTED = [
     '{"a": [1, {"b": null}], "n": 1.10, "t": "x, \\"y\\""}',
