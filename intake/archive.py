@@ -241,12 +241,14 @@ def archive_arrivals(
     return new
 
 
-def rejudge(settings: Settings, contract: Contract) -> list[Version]:
-    """Looks again at the files whose newest version was rejected, as the contract is now. Those that it can read become
-    new versions of the same bytes, which are returned."""
+def rejudge(settings: Settings, contract: Contract, day: date | None = None) -> list[Version]:
+    """Looks again at the files (of a day) whose newest version was rejected, as the contract is now. Those that it can
+    read become new versions of the same bytes, which are returned."""
     again: list[Version] = []
     with writer_lock(settings, f"archive.{contract.feed}"):
         for version in rejected_files(settings, contract.feed):
+            if day not in (None, version.day):
+                continue
             reason, header = inspect(version.archived(settings), version.path, contract, version.day)
             if reason is None:
                 file = Landed(version.archived(settings), version.path, version.day, version.size, version.mtime_ns)
@@ -401,6 +403,8 @@ def _add_missing_headers(settings: Settings, contract: Contract) -> None:
     with _ledger(settings) as connection:
         found = [_version(row) for row in connection.execute(lacking)]
     for version in found:
+        if not version.archived(settings).exists():
+            continue  # the earliest homes named archived files otherwise
         _, header = inspect(version.archived(settings), version.path, contract, version.day)
         if header:
             _mark(settings, [version.sequence], {"header": json.dumps(list(header))})

@@ -29,6 +29,7 @@ MAX_EXPANSION = 200
 MAX_FIELDS = 20_480
 # A quote that neither opens nor closes a field.
 INCH = re.compile(rb'(?<=[^,\r\n"])"(?=[^,\r\n"])')
+LINE_END = re.compile(rb"[\r\n]")
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 Verdict = tuple[str | None, Sequence[str] | None]
@@ -46,10 +47,18 @@ def inspect(file: Path, path: str, contract: Contract, day: date) -> Verdict:
         return _parquet(file, contract, day)
     head = b""
     quotes = longest = current = 0
+    begun = header_over = rows = False
     try:
         for chunk in _text(file, path.endswith(".gz")):
             if len(head) < HEADER_BYTES:
                 head += chunk
+            if header_over:
+                rows = rows or bool(chunk.strip())
+            else:
+                line, *others = LINE_END.split(chunk if begun else chunk.lstrip(), maxsplit=1)
+                begun = begun or bool(line)
+                header_over = begun and bool(others)
+                rows = any(other.strip() for other in others)
             quotes += chunk.count(b'"')
             first, *others = chunk.split(b"\n")
             longest = max(longest, current + len(first), *map(len, others))
@@ -58,12 +67,15 @@ def inspect(file: Path, path: str, contract: Contract, day: date) -> Verdict:
         return f"unpacks to more than {MAX_EXPANSION} times its size", None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         return f"damaged gzip: {error}", None
-    if not head:
+    if not begun:
         return "empty file", None
     if contract.format == "json":
         array = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
         return ("is one JSON array; send one object a line" if array else None), None
     reason, names = _header(head, contract, day)
+    # A newer version without a row would leave nothing in Bronze that says that the older one's rows are gone.
+    if reason is None and not rows:
+        reason = "has a header and no row"
     # RFC 4180 writes a quote within a value twice, so that a sound file has an even number of them.
     if reason is None and quotes % 2:
         opened = _unclosed_line(file, path.endswith(".gz"))
@@ -182,9 +194,12 @@ def _parquet(file: Path, contract: Contract, day: date) -> Verdict:
             schema = reader.schema_arrow
             for _ in reader.iter_batches():
                 pass  # a damaged page shows only when it is read
+            count = reader.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         return f"is no Parquet file: {str(error).splitlines()[0][:200]}", None
     reason, names = _columns(schema.names, contract, day)
+    if reason is None and not count:
+        reason = "has no row"
     strange = [f"{one.name} as {one.type}" for one in schema if not _is_readable(one.type)]
     if reason is None and strange:
         reason = f"has {', '.join(strange)[:200]}, which Spark does not read; send it as text"

@@ -16,7 +16,7 @@ from foundation.settings import Settings
 
 # A copy of the largest file takes minutes. The archiver's lock is held here, so a `.part` that is older is nobody's.
 PART_SECONDS = 3600
-PART = re.compile(r"\.\d+\.part")
+PART = re.compile(r"(\.\d+)?\.part")
 # Less than this is not worth that every writer waits.
 FREE_SHARE = 0.25
 

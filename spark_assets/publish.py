@@ -63,6 +63,8 @@ def refine(
 ) -> SilverWrite:
     """Bronze to Silver and quarantine for some days (None: all of a full feed), as the one writer of both. See
     `write_silver`."""
+    if days is not None and not any(contract.expects(day) for day in days):
+        return SilverWrite({day: PartOutcome(day) for day in days}, 0, 0, 0, {})
     with writer_lock(settings, f"silver.{contract.feed}"), connect(settings) as spark:
         # Asked before Bronze is read: what is noted as being there by now is in what is read.
         held = [v for v in versions_of(settings, contract.feed, days) if v.bronze_snapshot is not None]
@@ -79,10 +81,12 @@ def refine(
 
 
 def rules_sign(contract: Contract) -> str:
-    """A short text that changes with the contract and the feed's transform: what was refused may pass under another."""
-    module = TRANSFORMS / f"{contract.feed}.py"
-    code = module.read_bytes() if module.exists() else b""
-    return hashlib.sha256(repr(contract).encode() + code).hexdigest()[:12]
+    """A short text that changes with the contract and the transforms (one may use another): what was refused may pass under
+    other rules."""
+    code = b"".join(module.read_bytes() for module in sorted(TRANSFORMS.glob("*.py")))
+    # not where the checkout is
+    named = replace(contract, file=Path(contract.file.name))
+    return hashlib.sha256(repr(named).encode() + code).hexdigest()[:12]
 
 
 def write_silver(

@@ -73,6 +73,8 @@ def sample_quarantined(
     # a malformed line is shown nowhere if any of its columns is nobody's business
     hidden |= {"corrupt_record"} if hidden else set()
     rows: list[dict[str, Any]] = []
+    if not limit:
+        return rows
     for batch in table.scan(row_filter=chosen).to_arrow_batch_reader():
         for row in batch.to_pylist():
             if row["fate"] not in (QUARANTINED, None) or (reason and reason not in row["reasons"]):

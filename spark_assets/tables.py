@@ -38,7 +38,12 @@ def part_name(part: Part) -> str:
 def bronze_columns(contract: Contract) -> Columns:
     """Name to (type, description): every received column as text, and where it came from."""
     text: Columns = {column.name: ("string", column.description) for column in contract.received}
-    return {**text, CORRUPT: ("string", "The line as received, if it has too many or too few fields."), **SOURCE, **DAY}
+    return {
+        **text,
+        CORRUPT: ("string", "The line as received, if it could not be read into the columns."),
+        **SOURCE,
+        **DAY,
+    }
 
 
 def silver_columns(contract: Contract) -> Columns:
@@ -79,7 +84,7 @@ def _evolve(spark: "SparkSession", name: PhysicalName, columns: Columns) -> None
     if lost:
         raise AssayError(
             f"{name} has {', '.join(lost)}, and its contract would lose that",
-            "put it back into the contract (a column that is no longer sent: without required), or give the feed a new name",
+            "put it back into the contract, or give the feed a new name",
         )
     changes: list[str] = []
     for column, (kind, text) in columns.items():

@@ -52,7 +52,7 @@ DOMAIN = (
     "tests/integration/test_rollback.py",
     "tests/unit/test_dbt_targets.py",
     "tests/unit/test_domain.py",
-    "tests/unit/test_init.py",
+    "tests/integration/test_init.py",
     "tests/unit/test_vendor.py",
     # they measure and show it
     "bench/*",

@@ -76,7 +76,7 @@ def replay(settings: Settings, console: Console, feed: str, day: date | None) ->
     """
     contract = find_contract(feed)
     before = count_quarantined(settings, contract)
-    accepted = rejudge(settings, contract)
+    accepted = rejudge(settings, contract, day)
     for version in accepted:
         console.print(f"  landing/{version.path} can be read now", markup=False)
     days = sorted({*before.rows, *[version.day for version in accepted]})

@@ -58,7 +58,7 @@ def truncated(content: bytes) -> bytes:
 
 
 CSV = {
-    "header only": Case("bad.csv", text(HEADER)),
+    "header only": Case("bad.csv", text(HEADER), rejected="has a header and no row"),
     "nothing at all": Case("bad.csv", b"", rejected="empty file"),
     "truncated gzip": Case("bad.csv.gz", text(HEADER, *[ROW] * 99), rejected="damaged gzip", done=truncated),
     "no gzip though called so": Case("bad.csv.gz", text(HEADER, ROW), rejected="damaged gzip"),

@@ -62,7 +62,11 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "column with a tab": ("x.csv", b"day,code,amount\t\n", r"header lacks amount and has unknown 'amount\t'"),
     "column twice": ("x.csv", b"day,code,amount,amount\n2013-01-01,a,1,1\n", "header has amount twice"),
     "no header": ("x.csv", b"2013-01-01,a,1\n", "lacks day, code, amount and has unknown 2013-01-01, a, 1"),
-    "only a line break": ("x.csv", b"\n", "lacks day, code, amount"),
+    "only a line break": ("x.csv", b"\n", "empty file"),
+    "header only": ("x.csv", HEAD, "has a header and no row"),
+    "header only, packed": ("x.csv.gz", gzip.compress(HEAD, mtime=0), "has a header and no row"),
+    "header only, and blank lines": ("x.csv", HEAD + b"\r\n \n", "has a header and no row"),
+    "header without a line end": ("x.csv", HEADER.encode(), "has a header and no row"),
     "derived column sent": ("x.csv", f"{HEADER},double_amount\n".encode(), "header has unknown double_amount"),
     "semicolons": ("x.csv", A.replace(b",", b";"), "its columns are separated by semicolons, not commas"),
     "tabs": ("x.csv", A.replace(b",", b"\t"), "its columns are separated by tabs, not commas"),
@@ -101,8 +105,6 @@ PASSES = {
     "byte order mark and quotes": ("x.csv", b'\xef\xbb\xbf"day",code,amount\n' + ROW),
     "Windows line ends": ("x.csv", A.replace(b"\n", b"\r\n")),
     "quoted header": ("x.csv", A.replace(b"day,code", b'"day","code"')),
-    "header only": ("x.csv", HEAD),
-    "header without a line end": ("x.csv", HEADER.encode()),
     "last line without a line end": ("x.csv", A[:-1]),
     "no UTF-8 below the header": ("x.csv", A + b"2013-01-01,\xe9,1\n"),
     "NUL bytes below the header": ("x.csv", A + b"2013-01-01,\0,1\n"),
@@ -209,7 +211,7 @@ def test_a_column_that_came_later_may_be_missing_on_earlier_days_only(reason_of:
 
 @pytest.mark.parametrize("number", [0, 3])
 def test_a_column_that_came_later_may_be_there_on_every_day(reason_of: Reason, grown: Contract, number: int) -> None:
-    assert reason_of(b"day,code,amount,note\n", day=day_number(number), of=grown) is None
+    assert reason_of(b"day,code,amount,note\n2013-01-01,a,1,n\n", day=day_number(number), of=grown) is None
 
 
 JSON_LINE = b'{"day": "2013-01-01", "code": "a", "amount": 1}\n'

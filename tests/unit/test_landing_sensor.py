@@ -204,7 +204,7 @@ def test_rejected_versions_are_asked_for_once_even_if_many_others_wait(landing: 
 
 
 def test_a_rejected_file_that_a_corrected_contract_can_read_is_asked_for(landing: Landing) -> None:
-    put(landing.settings, f"{HEADER},note\n".encode())
+    put(landing.settings, f"{HEADER},note\n2013-01-01,a,1,n\n".encode())
     assert landing.days() == [day_number(0)]
     note = replace(landing.contract.columns[2], name="note")
     landing.contract = replace(landing.contract, columns=(*landing.contract.received, note))
