@@ -117,7 +117,8 @@ def test_a_bad_day_leaves_readers_on_its_last_good_state_and_does_not_sink_the_g
 
     error = outcome.parts[bad].error
     assert error is not None
-    assert "not_date:flight_date" in str(error) and "--partition 2013-09-04" in str(error)
+    assert "silver/flights 2013-09-04" in error.what and "not_date:flight_date" in error.what
+    assert "./assay quarantine flights --replay" in error.next_action
     assert seen(stack, bad) == before
     assert outcome.parts[good].error is None
     assert len(seen(stack, good)) == 7
