@@ -72,6 +72,12 @@ def demo(assay: Assay) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def january(demo: str, stack: Settings) -> dict[str, int]:
+    """The contents that the demo left, which nothing here may change; asked once, as it takes half a minute."""
+    return contents(stack)
+
+
 def test_the_demo_counts_january_and_predicts_the_day_after(demo: str) -> None:
     counted = printed_rows(demo)
     assert {name: counted.get(name) for name in JANUARY} == JANUARY
@@ -129,7 +135,9 @@ def test_a_wrong_statement_is_one_line_a_next_action_and_exit_1(assay: Assay, en
     assert len(done.stderr.strip().splitlines()) <= 3
 
 
-def test_plain_dagster_materializes_one_partition_by_its_exit_code(demo: str, assay: Assay, stack: Settings) -> None:
+def test_plain_dagster_materializes_one_partition_by_its_exit_code(
+    january: dict[str, int], assay: Assay, stack: Settings
+) -> None:
     def dagster(*words: str) -> subprocess.CompletedProcess[str]:
         line = f'eval "$("{PROJECT}/assay" env)" && exec dagster {" ".join(words)}'
         return subprocess.run(
@@ -140,10 +148,9 @@ def test_plain_dagster_materializes_one_partition_by_its_exit_code(demo: str, as
             cwd=PROJECT,
         )
 
-    before = contents(stack)
     good = dagster("asset", "materialize", "--select", "silver/flights,quarantine/flights", "--partition", "2013-01-15")
     assert good.returncode == 0, good.stderr
-    assert contents(stack) == before
+    assert contents(stack) == january
     bad = dagster("asset", "materialize", "--select", "bronze/flights", "--partition", "2013-08-01")
     assert bad.returncode == 1
     assert "no file has arrived in landing/flights/ds=2013-08-01/" in bad.stderr
@@ -199,9 +206,14 @@ def test_what_is_typed_wrongly_is_answered_with_what_to_type(assay: Assay, words
     ],
 )
 def test_an_engine_killed_in_the_middle_costs_nothing_but_the_same_command_again(
-    demo: str, assay: Assay, stack: Settings, service: str, assets: str, step: str, into_it: float
+    january: dict[str, int],
+    assay: Assay,
+    stack: Settings,
+    service: str,
+    assets: str,
+    step: str,
+    into_it: float,
 ) -> None:
-    before = contents(stack)
     command = ["asset", "materialize", "--select", assets, "--partition-range", "2013-01-10...2013-01-12"]
     begun = _steps_begun(stack)
     environment = {**SHELL, "ASSAY_HOME": str(stack.home)}
@@ -225,7 +237,7 @@ def test_an_engine_killed_in_the_middle_costs_nothing_but_the_same_command_again
     assert assay("up").returncode == 0, "it comes back by itself; this waits until it answers"
     again = assay("dagster", *command)
     assert again.returncode == 0, again.stderr
-    assert contents(stack) == before
+    assert contents(stack) == january
 
 
 def _steps_begun(stack: Settings) -> set[tuple[str, str]]:
