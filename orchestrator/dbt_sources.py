@@ -14,6 +14,8 @@ from foundation.settings import PROJECT
 from spark_assets.tables import silver_columns
 
 FILE = PROJECT / "dbt_project" / "models" / "sources" / "silver.yml"
+# An analyst's own environment reads the shared lake: ASSAY_SOURCE_PREFIX is the prefix of what is read.
+SCHEMA = "{{{{ env_var('ASSAY_SOURCE_PREFIX', env_var('ASSAY_SCHEMA_PREFIX', '')) }}}}{}"
 HEAD = "# Generated from contracts/ by `./assay up`. Change the contract, not this file.\n"
 
 
@@ -23,7 +25,7 @@ def silver_sources(contracts: Mapping[str, Contract]) -> str:
         "name": "silver",
         "description": "Typed, deduplicated, UTC: written by Spark from the contracts.",
         "database": "lake",
-        "schema": "{{ env_var('ASSAY_SCHEMA_PREFIX', '') }}silver",
+        "schema": SCHEMA.format("silver"),
         "tables": [_table(contract) for contract in contracts.values()],
     }
     return HEAD + yaml.safe_dump({"version": 2, "sources": [source]}, sort_keys=False, width=120, allow_unicode=True)
