@@ -68,27 +68,29 @@ def _told(
     days: Sequence[date],
     snapshots: Mapping[str, int],
 ) -> dg.Output:
-    """The output with what its model reported. A range's output stands for all its days: each gets its own rows."""
+    """The output with what its model reported. A range's output stands for all its days: each gets its own rows, and what
+    is said of the table stands on the last."""
     props = call.manifest["nodes"][node]
-    if days and "days" in report:
-        key = call.dagster_dbt_translator.get_asset_spec(call.manifest, node, None).key
-        for day in days:
-            rows = {"dagster/partition_row_count": report["days"].get(str(day), 0)}
-            context.add_asset_metadata(rows, asset_key=key, partition_key=str(day))
-    metadata: dict[str, Any] = dict(output.metadata)
-    if "rows" in report:
-        metadata["dagster/row_count"] = report["rows"]
+    key_of = call.dagster_dbt_translator.get_asset_key
+    metadata: dict[str, Any] = {}
     if report.get("snapshot_id"):
         metadata["snapshot_id"] = str(report["snapshot_id"])
     sources = [
         call.manifest["sources"][parent] for parent in props["depends_on"]["nodes"] if parent.startswith("source")
     ]
-    if sources:
-        metadata["snapshots_read"] = {
-            name: str(snapshots[name]) for name in map(_lake_name, sources) if name in snapshots
-        }
-    metadata |= column_lineage(call.manifest, node, call.target_path, call.dagster_dbt_translator.get_asset_key)
-    return output.with_metadata(metadata)
+    read = {name: str(snapshots[name]) for name in map(_lake_name, sources) if name in snapshots}
+    if read:
+        metadata["snapshots_read"] = read
+    of_table = column_lineage(call.manifest, node, call.target_path, key_of)
+    if "rows" in report:
+        of_table["dagster/row_count"] = report["rows"]
+    if not days:
+        return output.with_metadata({**output.metadata, **metadata, **of_table})
+    for day in days:
+        rows = {"dagster/partition_row_count": report["days"].get(str(day), 0)} if "days" in report else {}
+        last = of_table if day == days[-1] else {}
+        context.add_asset_metadata({**rows, **last}, asset_key=key_of(props), partition_key=str(day))
+    return output.with_metadata({**output.metadata, **metadata})
 
 
 def _lake_name(source: Mapping[str, Any]) -> str:
