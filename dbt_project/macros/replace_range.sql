@@ -1,13 +1,13 @@
 {# Replaces a range of days of an Iceberg table in one commit: one MERGE whose source is the new rows, and the target's
    rows of the range that have no new counterpart, marked as gone. delete+insert would be two commits with a hole between.
-   The new rows stand in a table of their own first, where their keys are checked; a failed check leaves the target as it
-   was. Config: unique_key (a list), range_column. #}
+   The new rows stand in a table of their own first, where what the model declares of them is checked; a failed check leaves
+   the target as it was. Config: unique_key (a list), range_column. #}
 {% macro get_incremental_replace_range_sql(arg_dict) %}
     {%- set target, new = arg_dict['target_relation'], arg_dict['temp_relation'] -%}
     {%- set keys = arg_dict['unique_key'] -%}
     {%- set columns = arg_dict['dest_columns'] | map(attribute='quoted') | list -%}
     {%- set range_column = config.require('range_column') -%}
-    {%- do refuse_duplicate_keys(new, keys) -%}
+    {%- do refuse_bad_rows(new) -%}
 
     merge into {{ target }} as existing
     using (
@@ -27,17 +27,4 @@
     when matched then update set {% for column in columns %}{{ column }} = incoming.{{ column }}{% if not loop.last %}, {% endif %}{% endfor %}
     when not matched then insert ({{ columns | join(', ') }})
         values ({% for column in columns %}incoming.{{ column }}{% if not loop.last %}, {% endif %}{% endfor %})
-{% endmacro %}
-
-{% macro refuse_duplicate_keys(relation, keys) %}
-    {%- set found = run_query(
-        'select ' ~ keys | join(', ') ~ ', count(*) from ' ~ relation
-        ~ ' group by ' ~ keys | join(', ') ~ ' having count(*) > 1 limit 1'
-    ) -%}
-    {%- if found.rows -%}
-        {%- do exceptions.raise_compiler_error(
-            this ~ ': ' ~ found.rows[0][-1] ~ ' new rows share the key ' ~ keys | join(', ') ~ ' = '
-            ~ found.rows[0].values()[:-1] | join(', ') ~ '; the table was left as it was. Correct the model so that its key is unique.'
-        ) -%}
-    {%- endif -%}
 {% endmacro %}
