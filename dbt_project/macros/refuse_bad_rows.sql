@@ -5,6 +5,14 @@
    relation: the table of the new rows. rules: further conditions of the caller, each {"condition": SQL, "why": text}.
    A condition that is null of a row holds, as in SQL's own checks. #}
 {% macro refuse_bad_rows(relation, rules=[]) %}
+    {%- set problems = bad_rows(relation, rules) -%}
+    {%- if problems -%}
+        {%- do exceptions.raise_compiler_error(problems) -%}
+    {%- endif -%}
+{% endmacro %}
+
+{# What is wrong with the new rows and what to do next, or nothing: for who has to tidy up before refusing them. #}
+{% macro bad_rows(relation, rules=[]) %}
     {%- set keys = declared_keys() -%}
     {%- set rules = declared_rules(keys) + rules -%}
     {%- set broken = [] -%}
@@ -38,13 +46,14 @@
         {%- endif -%}
     {%- endif -%}
 
-    {%- if broken -%}
-        {%- do exceptions.raise_compiler_error(
-            this ~ ' was refused its new rows, and the table was left as it was:\n- ' ~ broken | join('\n- ')
-            ~ '\nNext: correct the data or ' ~ model.original_file_path ~ ', or, if such rows are right, the declaration in '
-            ~ (model.patch_path or '').split('://')[-1] ~ '; then run it again.'
-        ) -%}
+    {%- if not broken -%}
+        {{ return('') }}
     {%- endif -%}
+    {{ return(
+        this ~ ' was refused its new rows, and the table was left as it was:\n- ' ~ broken | join('\n- ')
+        ~ '\nNext: correct the data or ' ~ model.original_file_path ~ ', or, if such rows are right, the declaration in '
+        ~ (model.patch_path or '').split('://')[-1] ~ '; then run it again.'
+    ) }}
 {% endmacro %}
 
 {# The columns that make a row one of its kind, each once. #}
