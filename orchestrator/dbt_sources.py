@@ -5,6 +5,7 @@ that plain dbt works without the rest; set-up writes it anew, and a test holds t
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import yaml
@@ -40,11 +41,15 @@ def write_silver_sources(contracts: Mapping[str, Contract]) -> None:
 
 
 def _table(contract: Contract) -> dict[str, Any]:
-    available = {"available": _moment(contract.days.available)} if contract.days else {}
+    known: dict[str, Any] = {}
+    if contract.days:
+        known["available"] = _moment(contract.days.available)
+        if contract.days.row_available:
+            known["row_available"] = asdict(contract.days.row_available)
     return {
         "name": contract.feed,
         "description": contract.description,
-        "config": {"meta": {"owner": contract.owner, **available}},
+        "config": {"meta": {"owner": contract.owner, **known}},
         "columns": [{"name": name, "description": text} for name, (_, text) in silver_columns(contract).items()],
     }
 

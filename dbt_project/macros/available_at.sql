@@ -1,9 +1,9 @@
-{# When a day's data of a Silver feed could be known: the `available` of its contract, which the generated sources carry in
-   `meta`. Trino; UTC. #}
+{# When data of a Silver feed could be known, as its contract says; the generated sources carry it in `meta`. Trino; UTC. #}
+
+{# `available`: when a day's data could be known. #}
 {% macro available_at(feed, day_column) %}
     {%- if execute -%}
-        {%- set found = graph.sources.values() | selectattr('source_name', 'equalto', 'silver') | selectattr('name', 'equalto', feed) | list -%}
-        {%- set moment = found[0].config.meta['available'] -%}
+        {%- set moment = silver_meta(feed)['available'] -%}
         cast(
             with_timezone(
                 cast({{ day_column }} as timestamp(6)) + interval '{{ moment["days"] }}' day
@@ -14,4 +14,19 @@
     {%- else -%}
         {{ day_column }}
     {%- endif -%}
+{% endmacro %}
+
+{# `row_available`: when a single row could be known, which of a feed that also comes by the hour is before its day's end. #}
+{% macro row_available_at(feed) %}
+    {%- if execute -%}
+        {%- set moment = silver_meta(feed)['row_available'] -%}
+        {{ moment['column'] }} + interval '{{ moment["minutes"] }}' minute
+    {%- else -%}
+        null
+    {%- endif -%}
+{% endmacro %}
+
+{% macro silver_meta(feed) %}
+    {%- set found = graph.sources.values() | selectattr('source_name', 'equalto', 'silver') | selectattr('name', 'equalto', feed) | list -%}
+    {{ return(found[0].config.meta) }}
 {% endmacro %}
