@@ -17,6 +17,7 @@ from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 
 from foundation.errors import AssayError
 from orchestrator.column_lineage import column_lineage
+from orchestrator.dbt_graph import parents
 from orchestrator.reporting import failure
 
 REPORT = re.compile(r"assay_report (\{.*\})")
@@ -75,9 +76,7 @@ def _told(
     metadata: dict[str, Any] = {}
     if report.get("snapshot_id"):
         metadata["snapshot_id"] = str(report["snapshot_id"])
-    sources = [
-        call.manifest["sources"][parent] for parent in props["depends_on"]["nodes"] if parent.startswith("source")
-    ]
+    sources = [call.manifest["sources"][parent] for parent in parents(props) if parent.startswith("source")]
     read = {name: str(snapshots[name]) for name in map(_lake_name, sources) if name in snapshots}
     if read:
         metadata["snapshots_read"] = read
@@ -112,7 +111,7 @@ def _error(call: DbtCliInvocation, result: Mapping[str, Any]) -> AssayError:
     props = call.manifest["nodes"].get(result["unique_id"], {})
     where = props.get("original_file_path", "")
     if props.get("resource_type") == "test":
-        of = ", ".join(parent.rsplit(".", 1)[-1] for parent in props["depends_on"]["nodes"])
+        of = ", ".join(parent.rsplit(".", 1)[-1] for parent in parents(props))
         return AssayError(
             f"test {props['name']} of {of} found {result['failures']} rows (dbt_project/{where})",
             "correct the data or the test, then run these days again; what is built of it waits",
