@@ -36,11 +36,11 @@
     {%- do persist_docs(target_table if existed and months else aside, model) -%}
     {#- Asked again: another process may have made the table meanwhile. If it does so between here and there, the rename
         fails and says that the table exists; its rows stay. -#}
-    {%- set found = run_query('select count() from ' ~ aside).rows[0][0] | int -%}
+    {%- set rows_of = rows_by_month(aside, range_column) -%}
     {%- if not table_is_there(target_table) -%}
         {%- do run_query('rename table ' ~ aside ~ ' to ' ~ target_table) -%}
     {%- elif months -%}
-        {%- do swap_months(aside, target_table, range_column, months) -%}
+        {%- do swap_months(aside, target_table, months, rows_of) -%}
         {%- do adapter.drop_relation(aside) -%}
     {%- else -%}
         {%- do exchange_tables_atomic(aside, target_table) -%}
@@ -50,8 +50,9 @@
     {%- do apply_grants(target_table, config.get('grants'), should_revoke=false) -%}
     {{ run_hooks(post_hooks) }}
     {#- What dbt prints of the model, and hands on as its result. -#}
-    {%- set what = found ~ ' rows' ~ (' of ' ~ months | length ~ ' months' if months else '') -%}
-    {%- do store_raw_result('main', message=what, code='OK', rows_affected=found) -%}
+    {%- set rows_of_all = rows_of.values() | sum -%}
+    {%- set of_months = ' of ' ~ months | length ~ (' months' if months | length > 1 else ' month') if months else '' -%}
+    {%- do store_raw_result('main', message=rows_of_all ~ ' rows' ~ of_months, code='OK', rows_affected=rows_of_all) -%}
     {{ return({'relations': [target_table]}) }}
 {% endmaterialization %}
 
@@ -68,13 +69,22 @@
     {{ return(months) }}
 {% endmacro %}
 
+{# Month -> its new rows; of a table without months, all under one name. #}
+{% macro rows_by_month(aside, range_column) %}
+    {%- set month = 'toString(toYYYYMM(' ~ range_column ~ '))' if range_column else "'all'" -%}
+    {%- set rows_of = {} -%}
+    {%- for row in run_query('select ' ~ month ~ ' as month_of_rows, count() from ' ~ aside ~ ' group by month_of_rows').rows -%}
+        {%- do rows_of.update({row[0]: row[1] | int}) -%}
+    {%- endfor -%}
+    {{ return(rows_of) }}
+{% endmacro %}
+
 {# One ALTER: each month is a commit of its own, but no client's death comes between them. #}
-{% macro swap_months(aside, target_table, range_column, months) %}
-    {%- set filled = first_column('select distinct toString(toYYYYMM(' ~ range_column ~ ')) from ' ~ aside) -%}
+{% macro swap_months(aside, target_table, months, rows_of) %}
     {%- call statement('swap_months') -%}
         alter table {{ target_table }}
         {%- for month in months %}
-            {% if month in filled %}replace partition id '{{ month }}' from {{ aside }}{% else %}drop partition id '{{ month }}'{% endif %}{{ ',' if not loop.last }}
+            {% if month in rows_of %}replace partition id '{{ month }}' from {{ aside }}{% else %}drop partition id '{{ month }}'{% endif %}{{ ',' if not loop.last }}
         {%- endfor %}
     {%- endcall -%}
 {% endmacro %}

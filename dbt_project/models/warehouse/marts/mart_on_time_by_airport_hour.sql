@@ -10,12 +10,12 @@ with hours as (
         origin,
         local_hour,
         toStartOfMonth(flight_date) as month,
-        toUInt32(sum(fct_airport_hours.flights)) as flights,
-        toUInt32(sum(fct_airport_hours.cancelled)) as cancelled,
-        toUInt32(sum(fct_airport_hours.arrivals)) as arrivals,
-        toUInt32(sum(fct_airport_hours.delayed)) as delayed,
-        sum(fct_airport_hours.total_arr_delay) as total_arr_delay
-    from {{ ref('fct_airport_hours') }} as fct_airport_hours
+        toUInt32(sum(flights)) as flights,
+        toUInt32(sum(cancelled)) as cancelled,
+        toUInt32(sum(arrivals)) as arrivals,
+        toUInt32(sum(delayed)) as delayed,
+        sum(total_arr_delay) as total_arr_delay
+    from {{ ref('fct_airport_hours') }}
     where {{ in_months_of_range('flight_date') }}
     group by origin, local_hour, month
 ),
