@@ -20,7 +20,7 @@ with conditions as (
     group by origin, weather_condition, month
 ),
 
--- what an arrival of this airport and month was late when the weather was fair: null if it never was
+-- arrivals of the same airport and month in fair weather
 compared as (
     select
         origin,
@@ -31,8 +31,8 @@ compared as (
         arrivals,
         delayed,
         total_arr_delay,
-        sumIf(total_arr_delay, weather_condition = 'fair') over of_origin_and_month
-        / nullIf(sumIf(arrivals, weather_condition = 'fair') over of_origin_and_month, 0) as fair_arrival_delay
+        sumIf(arrivals, weather_condition = 'fair') over of_origin_and_month as fair_arrivals,
+        sumIf(total_arr_delay, weather_condition = 'fair') over of_origin_and_month as fair_arr_delay
     from conditions
     window of_origin_and_month as (partition by origin, month)
 ),
@@ -49,7 +49,8 @@ final as (
         1 - delayed / nullIf(arrivals, 0) as on_time_share,
         total_arr_delay / nullIf(arrivals, 0) as mean_arrival_delay,
         total_arr_delay,
-        total_arr_delay - arrivals * fair_arrival_delay as extra_minutes
+        -- the product first: it is a whole number, so that fair weather comes to 0 and not nearly so
+        total_arr_delay - arrivals * fair_arr_delay / nullIf(fair_arrivals, 0) as extra_minutes
     from compared
 )
 
