@@ -80,14 +80,14 @@ final as (
         versions.valid_from,
         next_delivery.ds as valid_to,
         next_delivery.ds is null as is_current,
-        versions.attributes.year as year,
-        versions.attributes.type as type,
-        versions.attributes.manufacturer as manufacturer,
-        versions.attributes.model as model,
-        versions.attributes.engines as engines,
-        versions.attributes.seats as seats,
-        versions.attributes.speed as speed,
-        versions.attributes.engine as engine
+        versions.attributes.year,
+        versions.attributes.type,
+        versions.attributes.manufacturer,
+        versions.attributes.model,
+        versions.attributes.engines,
+        versions.attributes.seats,
+        versions.attributes.speed,
+        versions.attributes.engine
     from versions
     left join deliveries as next_delivery
         on versions.last_delivery + 1 = next_delivery.delivery
