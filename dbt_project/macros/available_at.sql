@@ -1,16 +1,9 @@
-{# When data of a Silver feed could be known, as its contract says; the generated sources carry it in `meta`. Trino; UTC. #}
+{# Moments that the contracts name; the generated sources carry them in `meta`. Trino; UTC. #}
 
-{# `available`: when a day's data could be known. #}
+{# `available` of a feed: when a day's data could be known. #}
 {% macro available_at(feed, day_column) %}
     {%- if execute -%}
-        {%- set moment = silver_meta(feed)['available'] -%}
-        cast(
-            with_timezone(
-                cast({{ day_column }} as timestamp(6)) + interval '{{ moment["days"] }}' day
-                + interval '{{ moment["minutes"] }}' minute,
-                '{{ moment["zone"] }}'
-            ) at time zone 'UTC' as timestamp(6) with time zone
-        )
+        {{ moment_of(silver_meta(feed)['available'], day_column) }}
     {%- else -%}
         {{ day_column }}
     {%- endif -%}
@@ -25,6 +18,17 @@
         null
     {%- endif -%}
 {% endmacro %}
+
+{# A time of day some days after (or before) a day, in a zone. #}
+{% macro moment_of(moment, day) %}
+        cast(
+            with_timezone(
+                cast({{ day }} as timestamp(6)) + interval '{{ moment["days"] }}' day
+                + interval '{{ moment["minutes"] }}' minute,
+                '{{ moment["zone"] }}'
+            ) at time zone 'UTC' as timestamp(6) with time zone
+        )
+{%- endmacro %}
 
 {% macro silver_meta(feed) %}
     {%- set found = graph.sources.values() | selectattr('source_name', 'equalto', 'silver') | selectattr('name', 'equalto', feed) | list -%}

@@ -16,8 +16,9 @@
 
     {%- set exists = drop_leftovers(target) -%}
     {%- do get_assert_columns_equivalent(sql) -%}
-    {%- if exists and not should_full_refresh() -%}
-        {%- do refuse_other_columns(target) -%}
+    {%- set there = described(target) if exists and not should_full_refresh() else [] -%}
+    {%- if there -%}
+        {%- do refuse_other_columns(target, there) -%}
     {%- endif -%}
 
     {%- call statement('create_new') -%}
@@ -52,9 +53,9 @@
             {%- endif -%}
         {%- endcall -%}
         {%- do adapter.drop_relation(new) -%}
+        {%- do renew_comments(target, there) -%}
     {%- endif -%}
 
-    {%- do persist_docs(target, model) -%}
     {%- do apply_grants(target, config.get('grants'), should_revoke=false) -%}
     {{ run_hooks(post_hooks) }}
     {{ return({'relations': [target]}) }}
@@ -118,15 +119,15 @@
 {% endmacro %}
 
 {# A column more or less is a decision about the days that stand in the table: they would have to be built again. #}
-{% macro refuse_other_columns(target) %}
-    {%- set there, wanted = [], [] -%}
-    {%- for column in adapter.get_columns_in_relation(target) -%}
-        {%- do there.append(column.name ~ ' ' ~ column.data_type) -%}
+{% macro refuse_other_columns(target, there) %}
+    {%- set found, wanted = [], [] -%}
+    {%- for row in there -%}
+        {%- do found.append(row[0] ~ ' ' ~ row[1]) -%}
     {%- endfor -%}
     {%- for column in model.columns.values() -%}
         {%- do wanted.append(column.name ~ ' ' ~ column.data_type) -%}
     {%- endfor -%}
-    {%- set gained, lost = wanted | reject('in', there) | list, there | reject('in', wanted) | list -%}
+    {%- set gained, lost = wanted | reject('in', found) | list, found | reject('in', wanted) | list -%}
     {%- if gained or lost -%}
         {%- do exceptions.raise_compiler_error(
             target ~ ' has other columns than its model:' ~ (' it lacks ' ~ gained | join(', ') ~ ';' if gained else '')
@@ -139,8 +140,4 @@
 {# Format 2 is what all engines read: version 3 is beyond ClickHouse's. Months: Trino writes at most 100 partitions at once. #}
 {% macro lake_properties(range_column) %}
     with (format_version = 2{{ ", partitioning = array['month(" ~ range_column ~ ")']" if range_column }})
-{% endmacro %}
-
-{% macro quoted_text(text) %}
-    {{ return("'" ~ text | trim | replace("'", "''") ~ "'") }}
 {% endmacro %}

@@ -15,37 +15,42 @@
 {% macro bad_rows(relation, rules=[]) %}
     {%- set keys = declared_keys() -%}
     {%- set rules = declared_rules(keys) + rules -%}
-    {%- set broken = [] -%}
+    {%- if not rules -%}
+        {{ return('') }}
+    {%- endif -%}
 
-    {#- All conditions in one scan; examples are looked for only when one is broken. -#}
-    {%- if rules -%}
-        {%- set counts -%}
+    {#- One statement for all; examples are looked for only when something is broken. -#}
+    {%- set listed = keys | join(', ') -%}
+    {%- set shared = '(select ' ~ listed ~ ', count(*) as rows_of_key from ' ~ relation ~ ' group by ' ~ listed ~ ' having count(*) > 1) as shared' -%}
+    {%- set counts -%}
+        select
+        {% for rule in rules %}
+            broken_{{ loop.index }},
+        {% endfor %}
+            sharing
+        from (
             select
             {% for rule in rules %}
                 sum(case when not ({{ rule['condition'] }}) then 1 else 0 end) as broken_{{ loop.index }}{{ ',' if not loop.last }}
             {% endfor %}
             from {{ relation }}
-        {%- endset -%}
-        {%- set found = run_query(counts).rows[0] -%}
-        {%- for rule in rules -%}
-            {%- set number = found[loop.index0] | int -%}
-            {%- if number > 0 -%}
-                {%- set why = ' (' ~ rule['why'] ~ ')' if rule['why'] else '' -%}
-                {%- set example = example_row(relation, keys, 'not (' ~ rule['condition'] ~ ')') -%}
-                {%- do broken.append(number ~ ' new rows break: ' ~ rule['condition'] ~ why ~ example) -%}
-            {%- endif -%}
-        {%- endfor -%}
-    {%- endif -%}
+        ) as of_rows
+        cross join (select {{ 'sum(rows_of_key) as sharing from ' ~ shared if keys else '0 as sharing' }}) as of_keys
+    {%- endset -%}
+    {%- set found = run_query(counts).rows[0] -%}
 
-    {%- if keys -%}
-        {%- set listed = keys | join(', ') -%}
-        {%- set shared = 'select ' ~ listed ~ ', count(*) as rows_of_key from ' ~ relation ~ ' group by ' ~ listed ~ ' having count(*) > 1' -%}
-        {%- set sharing = run_query('select sum(rows_of_key) from (' ~ shared ~ ') as shared').rows[0][0] | int -%}
-        {%- if sharing > 0 -%}
-            {%- do broken.append(sharing ~ ' new rows share the key ' ~ listed ~ example_row('(' ~ shared ~ ') as shared', keys, '1 = 1')) -%}
+    {%- set broken = [] -%}
+    {%- for rule in rules -%}
+        {%- set number = found[loop.index0] | int -%}
+        {%- if number > 0 -%}
+            {%- set why = ' (' ~ rule['why'] ~ ')' if rule['why'] else '' -%}
+            {%- set example = example_row(relation, keys, 'not (' ~ rule['condition'] ~ ')') -%}
+            {%- do broken.append(number ~ ' new rows break: ' ~ rule['condition'] ~ why ~ example) -%}
         {%- endif -%}
+    {%- endfor -%}
+    {%- if found[-1] | int > 0 -%}
+        {%- do broken.append(found[-1] | int ~ ' new rows share the key ' ~ listed ~ example_row(shared, keys, '1 = 1')) -%}
     {%- endif -%}
-
     {%- if not broken -%}
         {{ return('') }}
     {%- endif -%}

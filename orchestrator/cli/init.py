@@ -20,7 +20,10 @@ DOMAIN = (
     "contracts/*",
     "intake/vendor.py",
     "spark_assets/silver/[!_]*.py",
+    "dbt_project/macros/history_of_28_days.sql",
+    "dbt_project/macros/plausible_wind.sql",
     "dbt_project/models/*",
+    "dbt_project/seeds/*",
     "feature_repo/definitions.py",
     "feature_repo/feast_objects.py",
     "feature_repo/store.py",
@@ -120,11 +123,11 @@ def _fill(folder: Path) -> None:
         heading, _, text = page.read_text(encoding="utf-8").partition("\n\n")
         page.write_text(f"{heading}\n\n{NOTE}{ONLY_HERE.sub('', text)}", encoding="utf-8")
     # Imported late: a command that is refused needs no Spark schemas.
-    from orchestrator.dbt_sources import FILE, silver_sources
+    from orchestrator.dbt_sources import FILE, feed_sources
 
     sources = folder / FILE.relative_to(PROJECT)
     sources.parent.mkdir(parents=True)
-    sources.write_text(silver_sources({}), encoding="utf-8")
+    sources.write_text(feed_sources({}), encoding="utf-8")
 
 
 def _copy(source: Path, target: Path) -> None:
