@@ -4,13 +4,14 @@ Belongs here: building, finding and comparing them. Does not belong here: the as
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from deploy.embedded.environment import exports
+from deploy.embedded.environment import exports, shared_state
 from foundation.errors import AssayError
 from foundation.names import schema_prefix
 from foundation.settings import PROJECT, Settings
@@ -73,6 +74,27 @@ def build(settings: Settings, target: str) -> None:
             "correct the file that it names, then run this again",
         )
     (folder / "project.sha256").write_text(fingerprint)
+
+
+def shared_state_dir(settings: Settings) -> Path:
+    """The folder of one manifest with the nodes of both engines, for `dbt --defer`: a shell's exports name one folder for
+    both. Made anew if it is older than either.
+
+    Raises:
+        AssayError: a manifest was never built.
+    """
+    file = shared_state(settings) / "manifest.json"
+    parts = [manifest_file(settings, target) for target in TARGETS]
+    if not file.exists() or any(part.stat().st_mtime > file.stat().st_mtime for part in parts):
+        merged, *others = [json.loads(part.read_text()) for part in parts]
+        for other in others:
+            merged["nodes"] |= other["nodes"]
+            merged["sources"] |= other["sources"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f"manifest.{os.getpid()}.json")
+        fresh.write_text(json.dumps(merged))
+        fresh.replace(file)
+    return file.parent
 
 
 def run_dir(settings: Settings, target: str, run_id: str) -> Path:

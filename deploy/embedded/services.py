@@ -193,7 +193,7 @@ def _wait_until_ready(
         finally:
             stop.set()
     ready = known | dict(future.result() for future in futures if not future.exception())
-    programs.write_private(_ready_file(settings), json.dumps(ready))
+    write_private(_ready_file(settings), json.dumps(ready))
     if failures:
         raise failures[0]
 

@@ -18,11 +18,10 @@ import dagster as dg
 from dagster_dbt import DbtCliResource, dbt_assets
 from packaging.version import Version
 
-from deploy.embedded.environment import exports
 from foundation.contract import Contract
-from foundation.lake import PUBLISHED, Pin, pin_published
 from foundation.lock import writer_lock
 from foundation.settings import Settings
+from orchestrator.dbt_environment import dbt_environment
 from orchestrator.dbt_events import events
 from orchestrator.dbt_graph import DAILY, VIEW, LakeTranslator, daily_keys, exposure_specs
 from orchestrator.manifests import DBT_PROJECT, TARGETS, manifest_file, run_dir
@@ -76,21 +75,6 @@ def dbt_resource() -> Dbt:
         profiles_dir=str(DBT_PROJECT),
         dbt_executable=str(Path(sys.executable).parent / "dbt"),
     )
-
-
-def dbt_environment(settings: Settings) -> dict[str, str]:
-    """What a dbt call reads from its environment: addresses, and the one state of the lake that all its models read."""
-    pins = pin_published(settings, (*PUBLISHED, "bronze"))
-    return {
-        **exports(settings),
-        "ASSAY_LAKE_PINS": lake_pins([pin for pin in pins if pin.layer in PUBLISHED]),
-        "ASSAY_SNAPSHOTS": json.dumps({f"{pin.layer}.{pin.table}": pin.snapshot_id for pin in pins}),
-    }
-
-
-def lake_pins(pins: list[Pin]) -> str:
-    """The pins as macros/lake_views.sql reads them."""
-    return json.dumps({pin.view: {"uri": pin.uri, "metadata": pin.metadata} for pin in pins})
 
 
 def _op(
