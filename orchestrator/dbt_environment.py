@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from deploy.embedded import analysts
 from deploy.embedded.environment import exports, exports_for_people
 from foundation.lake import PUBLISHED, Pin, pin_published
-from foundation.names import schema_prefix
 from foundation.settings import Settings
 
 # What dbt on Trino reads as a source.
