@@ -86,10 +86,18 @@ def _told(
     if not days:
         return output.with_metadata({**output.metadata, **metadata, **of_table})
     for day in days:
-        rows = {"dagster/partition_row_count": report["days"].get(str(day), 0)} if "days" in report else {}
         last = of_table if day == days[-1] else {}
-        context.add_asset_metadata({**rows, **last}, asset_key=key_of(props), partition_key=str(day))
+        context.add_asset_metadata({**_rows_of(report, day), **last}, asset_key=key_of(props), partition_key=str(day))
     return output.with_metadata({**output.metadata, **metadata})
+
+
+def _rows_of(report: Mapping[str, Any], day: date) -> dict[str, int]:
+    """What a model that was asked for days says of one: its rows, or those of its month if that is as fine as it goes."""
+    if "days" in report:
+        return {"dagster/partition_row_count": report["days"].get(str(day), 0)}
+    if "months" in report:
+        return {"rows_of_month": report["months"].get(str(day.replace(day=1)), 0)}
+    return {}
 
 
 def _lake_name(source: Mapping[str, Any]) -> str:

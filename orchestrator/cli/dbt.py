@@ -297,9 +297,14 @@ def _is_something(call: DbtCall, target: str, word: str, kinds: Sequence[str] | 
     for unique_id in call.selected(target, word):
         node = manifest.nodes.get(unique_id)
         # The tests of models that are the other engine's stay in the manifest; their models do not.
-        if node is not None and node.resource_type == "test" and getattr(node, "attached_node", None) not in (
-            None,
-            *manifest.nodes,
+        if (
+            node is not None
+            and node.resource_type == "test"
+            and getattr(node, "attached_node", None)
+            not in (
+                None,
+                *manifest.nodes,
+            )
         ):
             continue
         if kinds is None or unique_id.split(".")[0] in kinds:
