@@ -5,7 +5,7 @@ what is made of it (tables in spark_assets, assets and sensors in orchestrator).
 
 What the standard lacks stands in `customProperties`: `load`, `due`, `available`, `row_available`, `starts`, `ends`, `refs`,
 `max_quarantined`, and `since` of a column. A property with `transformLogic` is derived: it is not in the vendor's file,
-the feed's `transform(df, refs)` makes it.
+the feed's `transform(df, refs)` makes it of its `transformSourceObjects`.
 """
 
 import re
@@ -64,7 +64,8 @@ class RowMoment:
 @dataclass(frozen=True)
 class Column:
     """A column of Silver. `spark_type` is the type it is cast to; Bronze and quarantine keep it as text. `zone` is that of
-    timestamps that name none; `since` the first day whose files must have the column, None if all must."""
+    timestamps that name none; `since` the first day whose files must have the column, None if all must;
+    `made_of` what a derived one is made of: columns of the feed, or `feed.column` of a reference."""
 
     name: str
     spark_type: str
@@ -79,6 +80,7 @@ class Column:
     pattern: str | None
     zone: str | None
     since: date | None
+    made_of: tuple[str, ...] = ()
 
     @property
     def is_sensitive(self) -> bool:
@@ -176,6 +178,14 @@ def load_contract(file: Path) -> Contract:
             raise _refused(file, f"column {column.name}", "stands there twice; rename or drop one")
         if column.key and column.derived:
             raise _refused(file, f"column {column.name}", "a key must be received: drop primaryKey or transformLogic")
+        for source in column.made_of:
+            if not (column.derived and _is_received(source, columns, _refs(file, custom.get("refs")))):
+                raise _refused(
+                    file,
+                    f"column {column.name}",
+                    f"transformSourceObjects {source!r} is no received column of {feed} or of its refs; "
+                    "write such as [time_hour, airports.tzone]",
+                )
         if column.key and column.since:
             raise _refused(file, f"column {column.name}", "a key must be in every file: drop primaryKey or since")
     if not any(column.key for column in columns):
@@ -305,7 +315,13 @@ def _column(file: Path, item: SchemaProperty) -> Column:
         pattern=options.get("pattern"),
         zone=zone,
         since=_date(file, f"column {name}: since", own["since"]) if "since" in own else None,
+        made_of=tuple(item.transformSourceObjects or ()),
     )
+
+
+def _is_received(source: str, columns: tuple[Column, ...], refs: tuple[str, ...]) -> bool:
+    feed, _, column = source.rpartition(".")
+    return feed in refs if feed else any(one.name == column and not one.derived for one in columns)
 
 
 def _one_of(file: Path, where: str, value: object, allowed: tuple[str, ...]) -> Any:

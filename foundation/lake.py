@@ -65,13 +65,13 @@ def current_snapshot_id(table: "Table") -> int | None:
     return None if snapshot is None else snapshot.snapshot_id
 
 
-def pin_published(settings: Settings) -> list[Pin]:
-    """One state of every published table of this environment that has rows or had them, in name order."""
+def pin_published(settings: Settings, layers: Iterable[str] = PUBLISHED) -> list[Pin]:
+    """One state of every table of these layers of this environment that has rows or had them, in name order."""
     from pyiceberg.exceptions import NoSuchTableError
 
     catalog = open_catalog(settings)
     pins: list[Pin] = []
-    for layer, table in _listed(settings, catalog, PUBLISHED):
+    for layer, table in _listed(settings, catalog, layers):
         try:
             loaded = catalog.load_table(settings.table(layer, table).in_catalog)
         except NoSuchTableError:

@@ -10,17 +10,36 @@ from collections.abc import Sequence
 import dagster as dg
 
 
-def any_partition(but_not_for: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition:
+def any_partition(but_not_for: Sequence[dg.AssetKey] = (), views: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition:
     """Make a partition when what it is made of changed, for any day, not only the latest: a late file is a file too.
 
     Args:
         but_not_for: upstream assets that must be there, but whose change is no reason.
+        views: upstream views. They must be there already: one that is being requested is another run's, as it has no
+            partitions. Their change is no reason either: it would be one for each day that there is.
     """
     condition = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
-    if but_not_for:
-        updated = dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets(*but_not_for))
+    if but_not_for or views:
+        updated = dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets(*but_not_for, *views))
         condition = condition.replace("any_deps_updated", updated)
-    return condition
+    if views:
+        absent = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.missing())
+        condition &= ~absent.allow(dg.AssetSelection.assets(*views))
+    return condition & ~behind_a_failed_check()
+
+
+def behind_a_failed_check() -> dg.AutomationCondition:
+    """Whether a blocking check of what a partition is made of failed when it last ran. One that never ran blocks nothing."""
+    failed = dg.AutomationCondition.any_checks_match(dg.AutomationCondition.check_failed(), blocking_only=True)
+    return dg.AutomationCondition.any_deps_match(failed)
+
+
+def view_condition() -> dg.AutomationCondition:
+    """Make a view when something that it shows is there for the first time, or when what it says has changed; not when its
+    tables have new rows."""
+    first = dg.AutomationCondition.missing() & dg.AutomationCondition.any_deps_updated()
+    changed = dg.AutomationCondition.code_version_changed()
+    return (first | changed) & ~dg.AutomationCondition.in_progress()
 
 
 def each_hour() -> dg.AutomationCondition:

@@ -1,0 +1,128 @@
+"""What a dbt call did, as Dagster's events: rows by day, snapshots read and written, columns and where they come from.
+
+Belongs here: reading dbt's event stream. Does not belong here: starting dbt (assets/warehouse), finding a column's parents
+(column_lineage).
+
+Models report what they wrote by a line in the stream (macros/report.sql), before dbt says that they are finished.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
+
+from foundation.errors import AssayError
+from orchestrator.column_lineage import column_lineage
+from orchestrator.reporting import failure
+
+REPORT = re.compile(r"assay_report (\{.*\})")
+FAILED = ("error", "fail", "runtime error")
+# A database's error may go on for 150 lines; the first say what is wrong and where.
+MESSAGE_LINES = 8
+
+
+def events(
+    context: dg.AssetExecutionContext, call: DbtCliInvocation, days: Sequence[date], snapshots: Mapping[str, int]
+) -> Iterator[Any]:
+    """The events of a dbt call that was started with `raise_on_error=False`.
+
+    Args:
+        days: the range that was asked for; empty for models that are built whole.
+        snapshots: the snapshot that each source, `layer.table`, was read at.
+
+    Raises:
+        dagster.Failure: a model or test failed. The message names it, its file and what the database said; what was built
+            is recorded.
+    """
+    reports: dict[str, dict[str, Any]] = {}
+    for event in call.stream_raw_events():
+        node = event.raw_event["data"].get("node_info", {}).get("unique_id", "")
+        if found := REPORT.search(str(event)):
+            reports[node] = json.loads(found[1])
+            continue
+        for result in event.to_default_asset_events(
+            manifest=call.manifest,
+            dagster_dbt_translator=call.dagster_dbt_translator,
+            context=context,
+            target_path=call.target_path,
+            project=call.project,
+        ):
+            if isinstance(result, dg.Output):
+                yield _told(context, call, node, result, reports.get(node, {}), days, snapshots)
+            else:
+                yield result
+    if not call.is_successful():
+        raise failure(_errors(call))
+
+
+def _told(
+    context: dg.AssetExecutionContext,
+    call: DbtCliInvocation,
+    node: str,
+    output: dg.Output,
+    report: Mapping[str, Any],
+    days: Sequence[date],
+    snapshots: Mapping[str, int],
+) -> dg.Output:
+    """The output with what its model reported. A range's output stands for all its days: each gets its own rows, and what
+    is said of the table stands on the last."""
+    props = call.manifest["nodes"][node]
+    key_of = call.dagster_dbt_translator.get_asset_key
+    metadata: dict[str, Any] = {}
+    if report.get("snapshot_id"):
+        metadata["snapshot_id"] = str(report["snapshot_id"])
+    sources = [
+        call.manifest["sources"][parent] for parent in props["depends_on"]["nodes"] if parent.startswith("source")
+    ]
+    read = {name: str(snapshots[name]) for name in map(_lake_name, sources) if name in snapshots}
+    if read:
+        metadata["snapshots_read"] = read
+    of_table = column_lineage(call.manifest, node, call.target_path, key_of)
+    if "rows" in report:
+        of_table["dagster/row_count"] = report["rows"]
+    if not days:
+        return output.with_metadata({**output.metadata, **metadata, **of_table})
+    for day in days:
+        rows = {"dagster/partition_row_count": report["days"].get(str(day), 0)} if "days" in report else {}
+        last = of_table if day == days[-1] else {}
+        context.add_asset_metadata({**rows, **last}, asset_key=key_of(props), partition_key=str(day))
+    return output.with_metadata({**output.metadata, **metadata})
+
+
+def _lake_name(source: Mapping[str, Any]) -> str:
+    """`layer.table` of the Iceberg table that a source shows: ClickHouse's views are named layer_table."""
+    name = source["name"] if source["source_name"] == "lake" else f"{source['source_name']}_{source['name']}"
+    return name.replace("_", ".", 1)
+
+
+def _errors(call: DbtCliInvocation) -> list[AssayError]:
+    """What failed, one error each; if dbt got to no node, what it said instead."""
+    file = call.target_path / "run_results.json"
+    results = json.loads(file.read_text())["results"] if file.exists() else []
+    errors = [_error(call, result) for result in results if result["status"] in FAILED]
+    said = "\n".join(call._error_messages) or "dbt said nothing"
+    return errors or [AssayError(f"dbt failed: {_first_lines(said)}", "correct what it names, then run this again")]
+
+
+def _error(call: DbtCliInvocation, result: Mapping[str, Any]) -> AssayError:
+    props = call.manifest["nodes"].get(result["unique_id"], {})
+    where = props.get("original_file_path", "")
+    if props.get("resource_type") == "test":
+        of = ", ".join(parent.rsplit(".", 1)[-1] for parent in props["depends_on"]["nodes"])
+        return AssayError(
+            f"test {props['name']} of {of} found {result['failures']} rows (dbt_project/{where})",
+            "correct the data or the test, then run these days again; what is built of it waits",
+        )
+    return AssayError(
+        f"{props.get('name', result['unique_id'])} (dbt_project/{where}): {_first_lines(result['message'] or '')}",
+        "correct it, then run these days again",
+    )
+
+
+def _first_lines(text: str) -> str:
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[:MESSAGE_LINES])

@@ -1,0 +1,134 @@
+"""dbt's nodes as Dagster knows them: keys, owners, freshness, automation, dependencies.
+
+Belongs here: what of a manifest becomes which attribute of an asset. Does not belong here: running dbt (assets/warehouse).
+https://docs.dagster.io/integrations/libraries/dbt
+
+A model says in its YAML what its asset should be, below `config.meta`:
+    dagster: {owners: ["team:analytics"]}
+    fresh_within_hours: 30                  the freshness policy; DAILY_HOURS or WHOLE_HOURS without it
+    automation: false                       it is made by hand only
+    lookback_days: 27                       a day of it is made of that day and the 27 before it ...
+    lookback_days: {weather: 1}             ... or only of that parent's
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
+
+from orchestrator.automation import any_partition, view_condition
+from orchestrator.reporting import late_policy
+
+DAILY = "daily"
+VIEW = "view"
+ENGINE_KINDS = {"trino": {"trino", "iceberg"}, "clickhouse": {"clickhouse"}}
+# A day's run of a daily model; a delivery a month of what has no days.
+DAILY_HOURS, WHOLE_HOURS = 24, 24 * 31
+
+
+class LakeTranslator(DagsterDbtTranslator):
+    """dbt's names as ours: `layer/table` in every environment."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_code_references=False, enable_source_metadata=False))
+        self.target = target
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        config = dbt_resource_props.get("config", {})
+        meta = config.get("meta", {}).get("dagster", {})
+        if "asset_key" in meta:
+            return dg.AssetKey(meta["asset_key"])
+        if dbt_resource_props["resource_type"] == "source":
+            return dg.AssetKey([dbt_resource_props["source_name"], dbt_resource_props["name"]])
+        return dg.AssetKey([config["schema"], dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        # dbt's groups are teams, who own; Dagster's are layers.
+        return self.get_asset_key(dbt_resource_props).path[0]
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        props = self.get_resource_props(manifest, unique_id)
+        if props["resource_type"] == "source":
+            return spec
+        meta = props["config"].get("meta", {})
+        views = [parent for parent in parents(props) if is_view(manifest, parent)]
+        if is_view(manifest, unique_id):
+            automation, freshness = view_condition(), None  # a view is as fresh as what it shows
+        else:
+            automation = any_partition(views=[self.key(manifest, view) for view in views])
+            usual = DAILY_HOURS if DAILY in props["tags"] else WHOLE_HOURS
+            hours = meta.get("fresh_within_hours")
+            freshness = (
+                late_policy(timedelta(hours=usual))
+                if hours is None
+                else dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours))
+            )
+        return spec.replace_attributes(
+            deps=[*spec.deps, *self._behind(manifest, props, views, {dep.asset_key for dep in spec.deps})],
+            kinds={"dbt", *ENGINE_KINDS[self.target], *({VIEW} if is_view(manifest, unique_id) else ())},
+            freshness_policy=freshness,
+            automation_condition=automation if meta.get("automation", True) else None,
+        )
+
+    def get_partition_mapping(
+        self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]
+    ) -> dg.PartitionMapping | None:
+        days = dbt_resource_props.get("config", {}).get("meta", {}).get("lookback_days", 0)
+        if isinstance(days, Mapping):
+            days = days.get(dbt_parent_resource_props["name"], 0)
+        return dg.TimeWindowPartitionMapping(start_offset=-days) if days else None
+
+    def key(self, manifest: Mapping[str, Any], unique_id: str) -> dg.AssetKey:
+        """The asset of a model, seed, snapshot or source."""
+        return self.get_asset_key(self.get_resource_props(manifest, unique_id))
+
+    def _behind(
+        self, manifest: Mapping[str, Any], props: Mapping[str, Any], views: Sequence[str], known: set[dg.AssetKey]
+    ) -> list[dg.AssetDep]:
+        """What the model reads through views, as dependencies of its own: a view is not made again when its tables change,
+        so that without these no change would get past it."""
+        found: dict[dg.AssetKey, dg.AssetDep] = {}
+        for unique_id in _through(manifest, views):
+            parent = self.get_resource_props(manifest, unique_id)
+            key = self.get_asset_key(parent)
+            if key not in known:
+                found[key] = dg.AssetDep(key, partition_mapping=self.get_partition_mapping(props, parent))
+        return list(found.values())
+
+
+def parents(props: Mapping[str, Any]) -> list[str]:
+    """The nodes that a node reads."""
+    return list(props.get("depends_on", {}).get("nodes", []))
+
+
+def is_view(manifest: Mapping[str, Any], unique_id: str) -> bool:
+    """Whether a node of the manifest is a view."""
+    return manifest["nodes"].get(unique_id, {}).get("config", {}).get("materialized") == VIEW
+
+
+def exposure_specs(manifest: Mapping[str, Any], translator: LakeTranslator) -> list[dg.AssetSpec]:
+    """Who uses the tables, as assets that nothing makes."""
+    return [
+        dg.AssetSpec(
+            ["exposures", exposure["name"]],
+            deps=[translator.key(manifest, unique_id) for unique_id in parents(exposure)],
+            description=exposure["description"],
+            group_name="exposures",
+            kinds={exposure["type"]},
+            owners=[exposure["owner"]["email"]] if exposure["owner"].get("email") else [],
+            metadata={"url": dg.MetadataValue.url(exposure["url"])} if exposure.get("url") else {},
+        )
+        for exposure in manifest.get("exposures", {}).values()
+    ]
+
+
+def _through(manifest: Mapping[str, Any], views: Iterable[str]) -> list[str]:
+    """The tables behind views, views behind views included."""
+    tables: list[str] = []
+    for view in views:
+        for parent in parents(manifest["nodes"][view]):
+            tables += _through(manifest, [parent]) if is_view(manifest, parent) else [parent]
+    return tables
