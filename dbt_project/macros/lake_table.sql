@@ -1,15 +1,19 @@
 {# The materialization of Gold: the new rows are built aside, checked there, and published by one commit. Readers see the
    old state or the new one, whatever fails or is killed in between.
 
-   Config: unique_key (a list: what MERGE matches by, never null, never twice); range_column (a day: the run's range of it is
-   replaced, and the table is partitioned by its month; without one the whole table is). The columns are the contract's. #}
+   Config: unique_key (a list: what MERGE matches by, never null, never twice); range_column (a day of the key: the run's
+   range of it is replaced, and the table is partitioned by its month; without one the whole table is replaced). The columns
+   are the contract's. #}
 {% materialization lake_table, adapter='trino', supported_languages=['sql'] %}
     {%- set target = this.incorporate(type='table') -%}
     {%- set new = new_rows_of(target) -%}
     {%- set keys = config.require('unique_key') -%}
     {%- set range_column = config.get('range_column') -%}
     {%- if not config.get('contract').enforced -%}
-        {%- do exceptions.raise_compiler_error(this ~ ': a lake_table needs its contract enforced. Describe its columns with data_type in ' ~ (model.patch_path or 'a .yml beside it')) -%}
+        {%- do exceptions.raise_compiler_error(model.name ~ ': a lake_table needs its contract enforced; drop that setting and describe each column with data_type') -%}
+    {%- elif range_column and range_column not in keys -%}
+        {#- Else a row that changes its day would be there twice: MERGE looks for its old self among the run's days. -#}
+        {%- do exceptions.raise_compiler_error(model.name ~ ': unique_key lacks the range_column ' ~ range_column ~ '; add it') -%}
     {%- endif -%}
 
     {{ run_hooks(pre_hooks) }}
@@ -53,7 +57,7 @@
             {%- endif -%}
         {%- endcall -%}
         {%- do adapter.drop_relation(new) -%}
-        {%- do renew_comments(target, there) -%}
+        {%- do renew_comments(target, [] if should_full_refresh() else there or described(target)) -%}
     {%- endif -%}
 
     {%- do apply_grants(target, config.get('grants'), should_revoke=false) -%}

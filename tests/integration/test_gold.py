@@ -44,7 +44,9 @@ MODELS = (
     "carriers",
     "airports",
 )
+# aircraft_over_time has a test that makes its Bronze.
 WHOLE = "build --select gold --exclude-resource-type unit_test --exclude aircraft_over_time"
+AGAIN = "run --select gold --exclude aircraft_over_time"
 
 
 @dataclass
@@ -108,7 +110,7 @@ class Lake:
         for feed, kept in SHARE.items():
             self.ask(f"delete from {SILVER}.{feed}")
             self.ask(f"insert into {SILVER}.{feed} select * from {self.settings.table('silver', feed)} where {kept}")
-        self.built(WHOLE)
+        self.built(AGAIN)
 
 
 def _any_of(days: Sequence[date]) -> str:
@@ -265,7 +267,7 @@ def test_a_feed_is_overdue_from_the_minute_its_contract_names(copied: Lake) -> N
 
 def test_a_range_is_one_commit_and_what_did_not_change_is_none(spoiled: Lake) -> None:
     before = {table: spoiled.snapshots(table) for table in MODELS}
-    spoiled.built("run --select gold", DAYS)
+    spoiled.built(AGAIN, DAYS)
     assert {table: spoiled.snapshots(table) for table in MODELS} == before, "nothing changed"
 
     # A row that Silver no longer has must go, a changed one change, the others stay.
@@ -273,7 +275,7 @@ def test_a_range_is_one_commit_and_what_did_not_change_is_none(spoiled: Lake) ->
     spoiled.ask(
         f"update {SILVER}.flights set arr_delay = 999 where flight_date = {_any_of(DAYS[2:])} and carrier = 'AA'"
     )
-    spoiled.built("run --select gold", DAYS)
+    spoiled.built(AGAIN, DAYS)
     for table in MODELS:
         daily = table not in ("carriers", "airports")
         assert len(spoiled.snapshots(table)) == len(before[table]) + daily, table
@@ -323,11 +325,11 @@ def test_a_condition_that_new_rows_break_leaves_the_table_as_it_was(spoiled: Lak
     # The same plan twice makes two rows of one flight; a flight of no distance is none.
     spoiled.ask(
         f"insert into {SILVER}.schedule select * from {SILVER}.schedule "
-        f"where carrier = 'HA' and flight_date = {_any_of(DAYS[:1])}"
+        f"where carrier = 'AS' and flight_date = {_any_of(DAYS[:1])}"
     )
     spoiled.ask(f"update {SILVER}.flights set distance = 0 where carrier = 'F9' and flight_date = {_any_of(DAYS[:1])}")
     said = spoiled.refused("run --select flight_facts airport_hours", DAYS)
-    assert "2 new rows share the key flight_date, carrier, flight, origin, sched_dep_time" in said
+    assert "4 new rows share the key flight_date, carrier, flight, origin, sched_dep_time" in said
     assert "2 new rows break: distance > 0 (a_way_to_go), for example flight_date = 2013-10-01, carrier = F9" in said
     assert f'"lake"."{PREFIX}gold"."flight_facts" was refused its new rows, and the table was left as it was' in said
     assert "Next: correct the data or models/gold/flight_facts.sql" in said
