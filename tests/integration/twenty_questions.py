@@ -45,7 +45,6 @@ TABLES = {
     "hours": (("gold", "airport_hours"), ("warehouse", "fct_airport_hours")),
     "aircraft": (("gold", "aircraft"), ("warehouse", "dim_aircraft")),
     "airports": (("gold", "airports"), ("warehouse", "dim_airports")),
-    "carriers": (("gold", "carriers"), ("warehouse", "dim_carriers")),
     "route_history": (("gold", "route_history"), ("lake", "gold_route_history")),
     "refined_flights": (("silver", "flights"), ("lake", "silver_flights")),
     "refined_weather": (("silver", "weather"), ("lake", "silver_weather")),
@@ -163,29 +162,29 @@ QUESTIONS = [
         "what_weather_costs",
         two(
             """
-                with conditions as (
-                    select
-                        origin, weather_condition, month(flight_date) as month_of_year,
-                        sum(flights) as flights, sum(cancelled) as cancelled, sum(arrivals) as arrivals,
-                        sum(delayed) as delayed, sum(total_arr_delay) as minutes
-                    from {hours}
-                    group by origin, weather_condition, month(flight_date)
-                ),
-
-                compared as (
-                    select
-                        *,
-                        sum(case when weather_condition = 'fair' then minutes end) over of_month * 1e0
-                        / sum(case when weather_condition = 'fair' then arrivals end) over of_month as fair
-                    from conditions
-                    window of_month as (partition by origin, month_of_year)
-                )
-
+            with conditions as (
                 select
-                    origin, weather_condition, month_of_year, flights, cancelled, arrivals, delayed, minutes,
-                    minutes - arrivals * fair, minutes * 1e0 / nullif(arrivals, 0)
-                from compared
-                """,
+                    origin, weather_condition, month(flight_date) as month_of_year,
+                    sum(flights) as flights, sum(cancelled) as cancelled, sum(arrivals) as arrivals,
+                    sum(delayed) as delayed, sum(total_arr_delay) as minutes
+                from {hours}
+                group by origin, weather_condition, month(flight_date)
+            ),
+
+            compared as (
+                select
+                    *,
+                    sum(case when weather_condition = 'fair' then minutes end) over of_month * 1e0
+                    / sum(case when weather_condition = 'fair' then arrivals end) over of_month as fair
+                from conditions
+                window of_month as (partition by origin, month_of_year)
+            )
+
+            select
+                origin, weather_condition, month_of_year, flights, cancelled, arrivals, delayed, minutes,
+                minutes - arrivals * fair, minutes * 1e0 / nullif(arrivals, 0)
+            from compared
+            """,
             """
             select
                 origin, weather_condition, toMonth(month), flights, cancelled, arrivals, delayed, total_arr_delay,
@@ -232,24 +231,24 @@ QUESTIONS = [
         "most_cancelled_routes_with_ties",
         two(
             """
-                with routes as (
-                    select
-                        month(flight_date) as month_of_year, origin, dest,
-                        count(*) filter (where is_cancelled) as cancelled
-                    from {flights}
-                    group by month(flight_date), origin, dest
-                ),
+            with routes as (
+                select
+                    month(flight_date) as month_of_year, origin, dest,
+                    count(*) filter (where is_cancelled) as cancelled
+                from {flights}
+                group by month(flight_date), origin, dest
+            ),
 
-                ranked as (
-                    select
-                        month_of_year, origin, dest, cancelled,
-                        rank() over (partition by month_of_year order by cancelled desc) as place,
-                        dense_rank() over (partition by month_of_year order by cancelled desc) as dense
-                    from routes
-                )
+            ranked as (
+                select
+                    month_of_year, origin, dest, cancelled,
+                    rank() over (partition by month_of_year order by cancelled desc) as place,
+                    dense_rank() over (partition by month_of_year order by cancelled desc) as dense
+                from routes
+            )
 
-                select month_of_year, origin, dest, cancelled, place, dense from ranked where place <= 10
-                """,
+            select month_of_year, origin, dest, cancelled, place, dense from ranked where place <= 10
+            """,
             """
             with ranked as (
                 select
@@ -269,12 +268,12 @@ QUESTIONS = [
         "totals_and_subtotals",
         two(
             """
-                select
-                    carrier, month_of_year, count(*), count(*) filter (where is_cancelled), count(arr_delay),
-                    count(*) filter (where is_delayed), 1 - count(*) filter (where is_delayed) * 1e0 / count(arr_delay)
-                from (select *, month(flight_date) as month_of_year from {flights}) as flights
-                group by rollup (carrier, month_of_year)
-                """,
+            select
+                carrier, month_of_year, count(*), count(*) filter (where is_cancelled), count(arr_delay),
+                count(*) filter (where is_delayed), 1 - count(*) filter (where is_delayed) * 1e0 / count(arr_delay)
+            from (select *, month(flight_date) as month_of_year from {flights}) as flights
+            group by rollup (carrier, month_of_year)
+            """,
             """
             select
                 carrier, toMonth(month) as month_of_year, sum(flights), sum(cancelled), sum(arrivals), sum(delayed),
@@ -290,38 +289,38 @@ QUESTIONS = [
         "does_a_late_arrival_delay_the_next",
         two(
             """
-                with departures as (
-                    select
-                        month(flight_date) as month_of_year, dep_delay,
-                        row_number() over legs as leg,
-                        lag(is_delayed) over legs as was_late,
-                        lag(arr_delay) over legs as earlier
-                    from {flights}
-                    where not is_cancelled and tailnum is not null
-                    window legs as (
-                        partition by tailnum, flight_date
-                        order by actual_departure, scheduled_departure, carrier, flight, origin
-                    )
-                ),
-
-                named as (
-                    select
-                        *,
-                        case
-                            when leg = 1 then 'first leg'
-                            when was_late is null then 'unknown'
-                            when was_late then 'late'
-                            else 'on time'
-                        end as previous
-                    from departures
-                )
-
+            with departures as (
                 select
-                    leg, previous, month_of_year, count(*), count(*) filter (where dep_delay > 15), avg(dep_delay),
-                    avg(earlier - dep_delay)
-                from named
-                group by leg, previous, month_of_year
-                """,
+                    month(flight_date) as month_of_year, dep_delay,
+                    row_number() over legs as leg,
+                    lag(is_delayed) over legs as was_late,
+                    lag(arr_delay) over legs as earlier
+                from {flights}
+                where not is_cancelled and tailnum is not null
+                window legs as (
+                    partition by tailnum, flight_date
+                    order by actual_departure, scheduled_departure, carrier, flight, origin
+                )
+            ),
+
+            named as (
+                select
+                    *,
+                    case
+                        when leg = 1 then 'first leg'
+                        when was_late is null then 'unknown'
+                        when was_late then 'late'
+                        else 'on time'
+                    end as previous
+                from departures
+            )
+
+            select
+                leg, previous, month_of_year, count(*), count(*) filter (where dep_delay > 15), avg(dep_delay),
+                avg(earlier - dep_delay)
+            from named
+            group by leg, previous, month_of_year
+            """,
             """
             select
                 leg_of_day, previous_arrival, toMonth(month), flights, delayed_departures, mean_dep_delay,
@@ -460,13 +459,13 @@ QUESTIONS = [
         "by_age_of_aircraft",
         two(
             """
-                select
-                    aircraft_age_years, month(flight_date), count(*), count(*) filter (where is_cancelled),
-                    count(arr_delay), count(*) filter (where is_delayed),
-                    1 - count(*) filter (where is_delayed) * 1e0 / nullif(count(arr_delay), 0), avg(arr_delay)
-                from {flights}
-                group by aircraft_age_years, month(flight_date)
-                """,
+            select
+                aircraft_age_years, month(flight_date), count(*), count(*) filter (where is_cancelled),
+                count(arr_delay), count(*) filter (where is_delayed),
+                1 - count(*) filter (where is_delayed) * 1e0 / nullif(count(arr_delay), 0), avg(arr_delay)
+            from {flights}
+            group by aircraft_age_years, month(flight_date)
+            """,
             """
             select
                 aircraft_age_years, toMonth(month), flights, cancelled, arrivals, delayed, on_time_share,

@@ -136,7 +136,10 @@ def on_time(frame: Frame, by: list[str]) -> Frame:
 
 @cache
 def known_weather() -> Frame:
-    """The flights with the newest weather that was available two hours before, if it was at most six hours old then."""
+    """The flights with the newest weather that was available two hours before, if it was at most six hours old then.
+
+    It was at most four hours old, or, on 31 December, more than nine: that it is six, the year cannot show.
+    """
     asked = (
         flights().assign(known_by=lambda f: f.departs - pd.Timedelta(hours=2)).sort_values("known_by", kind="stable")
     )
@@ -184,6 +187,8 @@ def weather_flight_by_flight() -> Rows:
         values = (None,) * 4 if seen is None else (seen.hour_at, seen.temp, seen.wind_speed, seen.visib)
         key = (flight.day.date(), flight.carrier, flight.flight, flight.origin, flight.sched_dep_time)
         answer.append((*key, flight.departs.to_pydatetime(), *map(plain, values)))
+    assert any(row[-2] is None and row[-3] is not None for row in answer), "the broken sensor is not among them"
+    assert any(row[-4] is None for row in answer), "every flight has weather: the question asks nothing"
     return answer
 
 
