@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from deploy.embedded import leftovers, ports, probes, programs, runtimes, supervision
+from deploy.embedded.files import write_private
 from foundation.errors import AssayError
 from foundation.settings import Settings
 
