@@ -9,8 +9,8 @@ from pathlib import Path
 
 from orchestrator.manifests import DBT_PROJECT
 
-TRINO_LINE = re.compile(r"\bline (\d+):\d+")
-CLICKHOUSE_LINE = re.compile(r"\(line (\d+), col \d+\)")
+# Trino's `line 12:5`, ClickHouse's `(line 12, col 5)`
+ENGINES_LINE = re.compile(r"\bline (\d+)(?::|, col )\d+")
 QUOTED = re.compile(r"[`'\"]([\w.]+)[`'\"]")
 PATH = re.compile(r"\b(?:models|seeds|snapshots|tests|macros)/[\w/.-]+\.\w+")
 
@@ -37,7 +37,9 @@ def places(message: str) -> list[str]:
 
 def summary(message: str) -> str:
     """What is wrong, in a line, of an engine's message."""
-    inner = re.search(r'message="(.*?)", query_id', message) or re.search(r"DB::Exception: (.*?\([A-Z_]+\))", message)
+    inner = re.search(r'message="(.*?)", query_id', message) or re.search(
+        r"DB::Exception: (.*?)(?: \(for url|$)", message, re.M
+    )
     lines = [line.strip() for line in (inner[1] if inner else message).splitlines() if line.strip()]
     # dbt's first line says which node, which is said already.
     kept = [line for line in lines if not re.match(r"\w+ Error in ", line)]
@@ -46,12 +48,11 @@ def summary(message: str) -> str:
 
 def _line(source: str, message: str, statement: str) -> int | None:
     lines = source.splitlines()
-    for pattern, before in ((TRINO_LINE, 2), (CLICKHOUSE_LINE, 1)):
-        if (match := pattern.search(message)) and statement:
-            # dbt sends a line of its own before a statement to Trino.
-            sent = dict(enumerate(statement.splitlines())).get(int(match[1]) - before, "").strip()
-            if sent and (here := _only([number for number, line in enumerate(lines, 1) if line.strip() == sent])):
-                return here
+    if (match := ENGINES_LINE.search(message)) and statement:
+        # dbt sends a line of its own before the statement.
+        sent = dict(enumerate(statement.splitlines())).get(int(match[1]) - 2, "").strip()
+        if sent and (here := _only([number for number, line in enumerate(lines, 1) if line.strip() == sent])):
+            return here
     if match := re.search(r"^\s*line (\d+)\s*$", message, re.MULTILINE):  # Jinja's, of the file itself
         return int(match[1])
     for name in QUOTED.findall(message):
