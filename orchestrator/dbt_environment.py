@@ -15,9 +15,10 @@ import json
 from collections.abc import Iterable
 
 from deploy.embedded import analysts
-from deploy.embedded.environment import exports, exports_for_people
+from deploy.embedded.environment import exports
 from foundation.lake import PUBLISHED, Pin, pin_published
 from foundation.settings import Settings
+from orchestrator.manifests import TARGETS, manifest_dir, shared_state_dir
 
 # What dbt on Trino reads as a source.
 SOURCES = ("bronze", "silver")
@@ -35,14 +36,29 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
 
 
 def own_environment(settings: Settings) -> dict[str, str]:
-    """For a person's call: it writes their own schemas, and reads what they have not built from the shared ones."""
-    if settings.analyst != settings.environment and not settings.is_external("trino"):
-        analysts.admit(settings, settings.analyst)
-    return {
-        **exports(settings),
-        **exports_for_people(settings),
-        "ASSAY_WRITES_SHARED": "",
-    }
+    """For a person's call: it writes their own schemas, and reads what they have not built from the shared ones.
+
+    Raises:
+        AssayError: the shared environment was never set up, so that there is nothing to read.
+    """
+    shared_state_dir(settings)
+    return {**exports(settings), **exports_for_people(settings), "ASSAY_WRITES_SHARED": ""}
+
+
+def exports_for_people(settings: Settings) -> dict[str, str]:
+    """What plain dbt in a person's shell has otherwise than the platform. Everything else in that shell, Dagster's runs
+    included, stays where it is."""
+    own = settings.analyst
+    if own == settings.environment:
+        return {}
+    user = settings.trino_user
+    if not settings.is_external("trino"):
+        analysts.admit(settings, own)
+        user = analysts.trino_user(own)
+    # Without manifests there is nothing to defer to: `./assay env` serves before the first `up` is done, too.
+    built = all((manifest_dir(settings, target) / "manifest.json").exists() for target in TARGETS)
+    defer = {"DBT_DEFER": "true", "DBT_DEFER_STATE": str(shared_state_dir(settings))} if built else {}
+    return {"ASSAY_DBT_PREFIX": schema_prefix(own), "ASSAY_DBT_USER": user, **defer}
 
 
 def own_pins(settings: Settings, target: str) -> dict[str, str]:

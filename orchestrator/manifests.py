@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.embedded.environment import exports, shared_state
+from deploy.embedded.environment import exports
 from foundation.errors import AssayError
 from foundation.names import schema_prefix
 from foundation.settings import PROJECT, Settings
@@ -91,7 +91,7 @@ def shared_state_dir(settings: Settings) -> Path:
     Raises:
         AssayError: a manifest was never built.
     """
-    file = shared_state(settings) / "manifest.json"
+    file = settings.dbt_target / (schema_prefix(settings.environment) + "shared") / "manifest.json"
     parts = [manifest_file(settings, target) for target in TARGETS]
     if not file.exists() or any(part.stat().st_mtime > file.stat().st_mtime for part in parts):
         merged, *others = [json.loads(part.read_text()) for part in parts]

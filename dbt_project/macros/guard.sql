@@ -2,7 +2,7 @@
    ASSAY_WRITES_SHARED=1, as the platform's runs and `./assay dbt --shared` do. What is asked here is where dbt itself
    would write; statements inside a model are Trino's access control's business, and nobody's on the embedded ClickHouse. #}
 {% macro refuse_writes_elsewhere() %}
-    {%- if execute -%}
+    {%- if execute and writes_tables() -%}
         {%- for unique_id in selected_resources if unique_id in graph.nodes -%}
             {%- set node = graph.nodes[unique_id] -%}
             {%- set is_made = node.resource_type in ('model', 'seed', 'snapshot') or node.config.get('store_failures') -%}
@@ -16,12 +16,7 @@
 {% macro refuse_schema(database, schema, what) %}
     {%- set prefix = schema_prefix() -%}
     {%- set at = (database ~ '.' if database else '') ~ schema -%}
-    {%- if target.type == 'trino' and database != target.database -%}
-        {%- do exceptions.raise_compiler_error(
-            what ~ ' would be written to ' ~ at ~ ', but the tables are in the catalog ' ~ target.database
-            ~ '. Nothing was written. Next: remove `database` from its config.'
-        ) -%}
-    {%- elif prefix and not schema.startswith(prefix) -%}
+    {%- if prefix and not schema.startswith(prefix) -%}
         {%- do exceptions.raise_compiler_error(
             what ~ ' would be written to ' ~ at ~ ', but this call may write only schemas that begin with ' ~ prefix
             ~ '. Nothing was written. Next: let generate_schema_name (macros/names.sql) name its schema: no target_schema, no macro of your own.'
@@ -39,3 +34,8 @@
     {%- do refuse_schema(relation.database, relation.schema, 'A schema') -%}
     {{ adapter.dispatch('create_schema', 'dbt')(relation) }}
 {%- endmacro %}
+
+{# Whether this dbt command may write: `compile` and `docs generate` evaluate on-run-start too. #}
+{% macro writes_tables() %}
+    {{ return(flags.WHICH in ('build', 'run', 'test', 'seed', 'snapshot', 'clone', 'retry', 'run-operation')) }}
+{% endmacro %}

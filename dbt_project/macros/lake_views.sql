@@ -3,7 +3,7 @@
    folder, committed or not. ASSAY_LAKE_PINS is JSON: view -> {"uri", "metadata"}; a view that is not in it is dropped with
    its table. Without it the views stay as they are. #}
 {% macro pin_lake_views() %}
-    {%- if execute and target.type == 'clickhouse' -%}
+    {%- if execute and writes_tables() and target.type == 'clickhouse' -%}
         {%- set database = schema_prefix() ~ 'lake' -%}
         {%- if env_var('ASSAY_LAKE_PINS', '') -%}
             {%- do refuse_schema('', database, 'The views on the lake') -%}

@@ -9,3 +9,14 @@
 {% macro schema_prefix() -%}
     {{ return(env_var('ASSAY_DBT_PREFIX', env_var('ASSAY_SCHEMA_PREFIX', ''))) }}
 {%- endmacro %}
+
+{# Every table is in the target's own catalog; another would be outside of what the guard and the grants know. #}
+{% macro generate_database_name(custom_database_name, node) -%}
+    {%- if custom_database_name and custom_database_name != target.database -%}
+        {%- do exceptions.raise_compiler_error(
+            node.name ~ ' (' ~ node.original_file_path ~ ') asks for the database ' ~ custom_database_name
+            ~ '. Next: remove `database` from its config; every table is in ' ~ (target.database or 'ClickHouse') ~ '.'
+        ) -%}
+    {%- endif -%}
+    {{ target.database }}
+{%- endmacro %}

@@ -9,7 +9,6 @@ import os
 import sys
 from pathlib import Path
 
-from deploy.embedded import analysts
 from foundation.names import schema_prefix
 from foundation.settings import PROJECT, Settings
 
@@ -55,7 +54,8 @@ def exports(settings: Settings) -> dict[str, str]:
         "ASSAY_CACHE": str(settings.cache),
         "ASSAY_EMBEDDED": ",".join(part for part in ADDRESSES if not settings.is_external(part)),
         "ASSAY_SCHEMA_PREFIX": schema_prefix(settings.environment),
-        # What dbt writes, reads and is: a person's shell has others (exports_for_people), which must not reach Dagster's runs.
+        # What dbt writes, reads and is. A person's shell has others (orchestrator/dbt_environment.py), which must not
+        # reach Dagster's runs.
         "ASSAY_DBT_PREFIX": schema_prefix(settings.environment),
         "ASSAY_SOURCE_PREFIX": schema_prefix(settings.environment),
         "ASSAY_DBT_USER": settings.trino_user,
@@ -96,25 +96,6 @@ def exports(settings: Settings) -> dict[str, str]:
     if os.environ.get("ASSAY_NOW"):
         variables["ASSAY_NOW"] = os.environ["ASSAY_NOW"]
     return variables
-
-
-def exports_for_people(settings: Settings) -> dict[str, str]:
-    """What `./assay env` prints otherwise: plain dbt builds in the person's own schemas, and reads what they have not
-    built from the shared ones. Everything else in that shell, Dagster's runs included, stays where it is."""
-    own = settings.analyst
-    if own == settings.environment:
-        return {}
-    state = shared_state(settings)
-    return {
-        "ASSAY_DBT_PREFIX": schema_prefix(own),
-        "ASSAY_DBT_USER": settings.trino_user if settings.is_external("trino") else analysts.trino_user(own),
-        **({"DBT_DEFER": "true", "DBT_DEFER_STATE": str(state)} if (state / "manifest.json").exists() else {}),
-    }
-
-
-def shared_state(settings: Settings) -> Path:
-    """Where the manifest of both engines' shared tables is, as `dbt --defer --state` reads it."""
-    return settings.dbt_target / (schema_prefix(settings.environment) + "shared")
 
 
 def with_first(entry: str, path: str) -> str:

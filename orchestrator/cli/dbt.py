@@ -7,6 +7,8 @@ dbt runs in this process, so that one import and one reading of the project serv
 """
 
 import difflib
+import json
+import logging
 import os
 import subprocess
 import sys
@@ -24,7 +26,8 @@ from foundation.names import schema_prefix
 from foundation.settings import Settings
 from orchestrator.cli.arguments import day_of
 from orchestrator.dbt_environment import dbt_environment, own_environment, own_pins
-from orchestrator.manifests import DBT_PROJECT, TARGETS, build, manifest_dir, shared_state_dir
+from orchestrator.dbt_errors import place, places, sent_statement, summary
+from orchestrator.manifests import DBT_PROJECT, TARGETS, build, manifest_dir
 from orchestrator.selection import WORD, Graph, across
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ HELP = """\
 
   docs [--port N | --no-serve]   one site for both engines, served here or only written
   --days 2013-01-01..2013-01-31  daily models replace these days only
+  --rows 10                      show so many rows of each table that was built
   --shared                       write the shared tables, which everybody reads, instead of your own
 
 What follows is dbt's.
@@ -56,7 +60,7 @@ def run_dbt(settings: Settings, console: Console, arguments: Sequence[str]) -> i
     if not arguments or set(arguments) & {"--help", "--version", "-h"}:
         console.print(HELP, markup=False)
         return subprocess.run([Path(sys.executable).parent / "dbt", *arguments]).returncode
-    words, shared, days = own_options(arguments)
+    words, shared, days, rows = own_options(arguments)
     call = DbtCall(settings, shared)
     os.environ.update(call.variables() | days)
     if words[0] == "docs":
@@ -66,45 +70,57 @@ def run_dbt(settings: Settings, console: Console, arguments: Sequence[str]) -> i
     if not shared and call.writes != settings:
         prefix = schema_prefix(call.writes.environment)
         note = f"writes {prefix}gold and {prefix}warehouse; what is not built there is read from the shared tables"
-        Console(stderr=True, highlight=False).print(note, style="dim")
+        Console(stderr=True, highlight=False).print(note, style="dim", soft_wrap=True)
     try:
         plan = planned(call, words)
     except Unparsed as error:
         return error.code
     if not plan:
-        console.print(escape(_unknown(call, words)), style="red")
+        console.print(escape(_unknown(call, words)), style="red", soft_wrap=True)
         console.print("Next: ./assay dbt ls shows what there is.")
         return 1
     for target, on_target in plan:
         if len(plan) > 1:
             console.print(f"— {target}", style="bold")
-        code = call.run(target, on_target)
+        code = call.run(target, on_target, rows)
         if code:
             return code
     return 0
 
 
-def own_options(arguments: Sequence[str]) -> tuple[list[str], bool, dict[str, str]]:
-    """dbt's words, whether the shared tables are written, and the range of days as variables.
+def own_options(arguments: Sequence[str]) -> tuple[list[str], bool, dict[str, str], int]:
+    """dbt's words, whether the shared tables are written, the range of days as variables, and how many rows to show.
 
     Raises:
         AssayError: the range is none.
     """
     words = [word for word in arguments if word != "--shared"]
     days: dict[str, str] = {}
-    for place, word in enumerate(words):
-        if word == "--days" or word.startswith("--days="):
-            value = word.partition("=")[2] or "".join(words[place + 1 : place + 2])
-            first, _, last = value.partition("..")
-            start, end = day_of(first), day_of(last or first)
-            if end < start:
-                raise AssayError(f"--days {value} ends before it begins", "write it as 2013-01-01..2013-01-31")
-            days = {"ASSAY_RANGE_START": str(start), "ASSAY_RANGE_END": str(end)}
-            del words[place : place + (1 if "=" in word else 2)]
-            break
+    if value := _taken(words, "--days"):
+        first, _, last = value.partition("..")
+        start, end = day_of(first), day_of(last or first)
+        if end < start:
+            raise AssayError(f"--days {value} ends before it begins", "write it as 2013-01-01..2013-01-31")
+        days = {"ASSAY_RANGE_START": str(start), "ASSAY_RANGE_END": str(end)}
+    rows = _taken(words, "--rows") or "0"
+    if not rows.isdigit():
+        raise AssayError(f"--rows {rows} is no number", "write it as --rows 10")
     if not words:
         raise AssayError("No dbt command was given", "type ./assay dbt --help")
-    return words, "--shared" in arguments, days
+    return words, "--shared" in arguments, days, int(rows)
+
+
+def _taken(words: list[str], option: str) -> str:
+    """The value of an option, which is taken out of the words; empty if it is not there."""
+    for number, word in enumerate(words):
+        if word == option and words[number + 1 :]:
+            value = words[number + 1]
+            del words[number : number + 2]
+            return value
+        if word.startswith(f"{option}="):
+            del words[number]
+            return word.partition("=")[2]
+    return ""
 
 
 class Unparsed(Exception):
@@ -132,22 +148,38 @@ class DbtCall:
         """What dbt reads from its environment on both engines."""
         if self.shared or self.writes.environment == self.settings.environment:
             return dbt_environment(self.settings)
-        shared_state_dir(self.settings)
         return own_environment(self.settings)
 
-    def run(self, target: str, words: Sequence[str]) -> int:
-        """One dbt command on one engine; its exit code."""
+    def run(self, target: str, words: Sequence[str], rows: int = 0) -> int:
+        """One dbt command on one engine; its exit code.
+
+        Args:
+            rows: how many rows of each built table to show afterwards.
+        """
         with self._alone(target) if words[0] in WRITING else nullcontext():
-            self._pin(target, words[0])
+            if words[0] not in ASKING_NOTHING:
+                self.pin(target)
             if words[0] == "show" and target == "clickhouse":
                 self._show_the_lake()
-            return exit_code(self.invoke(target, words))
+            done = self.invoke(target, words)
+        if done.success and rows:
+            self._show(target, done, rows)
+        for line in mistakes(done, manifest_dir(self.writes, target)):
+            Console(highlight=False).print(line, style="bold red", markup=False, soft_wrap=True)
+        return exit_code(done)
 
-    def invoke(self, target: str, words: Sequence[str]) -> "dbtRunnerResult":
-        """dbt in this process, with what it knows of the project already."""
+    def invoke(self, target: str, words: Sequence[str], folder: Path | None = None) -> "dbtRunnerResult":
+        """dbt in this process, with what it knows of the project already.
+
+        Args:
+            folder: where its artifacts go, if not to the environment's.
+        """
         from dbt.cli.main import dbtRunner
 
-        os.environ["DBT_TARGET_PATH"] = os.environ["DBT_LOG_PATH"] = str(manifest_dir(self.writes, target))
+        # It says at each start that a package for OAuth2 is missing.
+        logging.getLogger("trino.auth").disabled = True
+        where = str(folder or manifest_dir(self.writes, target))
+        os.environ["DBT_TARGET_PATH"] = os.environ["DBT_LOG_PATH"] = where
         at = [] if target_of(words) else ["--target", target]
         # Variables may change what the project is.
         known = None if any(word.startswith("--vars") for word in words) else self._manifests.get(target)
@@ -164,6 +196,8 @@ class DbtCall:
                 build(self.settings, target)
             parsed = self.invoke(target, ["--quiet", "parse"])
             if not parsed.success:
+                for line in mistakes(parsed, manifest_dir(self.writes, target)):
+                    Console(highlight=False).print(line, style="bold red", markup=False, soft_wrap=True)
                 raise Unparsed(exit_code(parsed))
             self._manifests[target] = parsed.result  # pyright: ignore[reportArgumentType]
         return self._manifests[target]
@@ -175,15 +209,23 @@ class DbtCall:
         if named:
             return named
         listing = ["--log-level", "none", "ls", "--select", word, "--output", "json", "--output-keys", "unique_id"]
-        import json
-
         return [json.loads(line)["unique_id"] for line in self.invoke(target, listing).result or ()]  # pyright: ignore
+
+    def _show(self, target: str, done: "dbtRunnerResult", rows: int) -> None:
+        for result in getattr(done.result, "results", ()):
+            if result.node.resource_type in ("model", "seed", "snapshot"):
+                query = f"select * from {{{{ ref('{result.node.name}') }}}}"
+                shown = self.invoke(target, ["--log-level", "none", "show", "--inline", query, "--limit", str(rows)])
+                for answer in getattr(shown.result, "results", ()):
+                    print(f"\n{result.node.relation_name}")
+                    answer.agate_table.print_table(max_columns=None, max_rows=None)
 
     def _alone(self, target: str) -> Any:
         return writer_lock(self.settings, f"{schema_prefix(self.writes.environment)}dbt.{target}")
 
-    def _pin(self, target: str, command: str) -> None:
-        if self.writes.environment != self.settings.environment and command not in ASKING_NOTHING:
+    def pin(self, target: str) -> None:
+        """Lets dbt on an engine read the lake as it is now."""
+        if self.writes.environment != self.settings.environment:
             os.environ.update(own_pins(self.settings, target))
 
     def _show_the_lake(self) -> None:
@@ -235,9 +277,9 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
 
 def target_of(words: Sequence[str]) -> str | None:
     """The target that a person named themselves."""
-    for place, word in enumerate(words):
-        if word in ("--target", "-t") and words[place + 1 :]:
-            return words[place + 1]
+    for number, word in enumerate(words):
+        if word in ("--target", "-t") and words[number + 1 :]:
+            return words[number + 1]
         if word.startswith("--target="):
             return word.partition("=")[2]
     return None
@@ -254,6 +296,19 @@ def exit_code(result: "dbtRunnerResult") -> int:
     if isinstance(result.exception, DbtUsageException):  # dbt's command line would have printed it
         raise AssayError(f"dbt: {result.exception}", "type ./assay dbt COMMAND --help")
     return 2
+
+
+def mistakes(done: "dbtRunnerResult", target_path: Path) -> list[str]:
+    """File, line and complaint of each node that failed, after dbt's own account of it."""
+    if done.exception is not None:
+        return [f"{place}: correct it, then run this again" for place in places(str(done.exception))]
+    failed = [result for result in getattr(done.result, "results", ()) if result.status in ("error", "runtime error")]
+    return [
+        f"{place(node.original_file_path, result.message, sent_statement(target_path, node.original_file_path))}: "
+        f"{summary(result.message)}"
+        for result in failed
+        if (node := getattr(result, "node", None)) is not None and result.message
+    ]
 
 
 def _continued(call: DbtCall, asked: Sequence[str], words: Sequence[str]) -> dict[str, list[str]]:
