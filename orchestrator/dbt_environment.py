@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from deploy.embedded import analysts
 from deploy.embedded.environment import exports
 from foundation.lake import PUBLISHED, Pin, pin_published
+from foundation.names import schema_prefix
 from foundation.settings import Settings
 from orchestrator.manifests import TARGETS, manifest_dir, shared_state_dir
 
