@@ -30,7 +30,7 @@ def silver(stack: Settings) -> None:
 
 
 def built(assay: Assay, *words: str) -> subprocess.CompletedProcess[str]:
-    done = assay("dbt", *words, env=RANGE)
+    done = assay("dbt", *words, "--shared", env=RANGE)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -113,7 +113,7 @@ def test_two_new_rows_of_one_key_are_refused_and_the_table_is_left_as_it_was(sta
             "insert into lake.silver.schedule select * from lake.silver.schedule where flight_date = date '2013-10-01' limit 1",
         )
     )
-    refused = assay("dbt", "build", "--select", "flight_facts", env=RANGE)
+    refused = assay("dbt", "build", "--select", "flight_facts", "--shared", env=RANGE)
     assert refused.returncode != 0
     assert "share the key flight_date, carrier, flight, origin, sched_dep_time" in refused.stdout
     assert load_table(stack, "gold", "flight_facts").current_snapshot() == before
