@@ -3,7 +3,7 @@
 Belongs here: reading a contract into typed facts, and refusing what the platform could not honour. Does not belong here:
 what is made of it (tables in spark_assets, assets and sensors in orchestrator).
 
-What the standard lacks stands in `customProperties`: `load`, `due`, `available`, `starts`, `ends`, `refs`,
+What the standard lacks stands in `customProperties`: `load`, `due`, `available`, `row_available`, `starts`, `ends`, `refs`,
 `max_quarantined`, and `since` of a column. A property with `transformLogic` is derived: it is not in the vendor's file,
 the feed's `transform(df, refs)` makes it of its `transformSourceObjects`.
 """
@@ -36,6 +36,7 @@ OPTIONS = ("minimum", "maximum", "pattern", "defaultTimezone")
 # Everything else that stands in `classification` is shown to nobody but who asks for it.
 OPEN_CLASSES = (None, "public", "internal")
 MOMENT = re.compile(r"D([+-]\d{1,3}) (\d{2}):(\d{2}) (\S+)")
+ROW_MOMENT = re.compile(r"([a-z][a-z0-9_]*) \+ (\d{1,5}) minutes")
 RESERVED = ("source_file", "source_sequence", "source_row", "ds", "reasons", "fate", "corrupt_record")
 
 
@@ -50,6 +51,14 @@ class Moment:
     def of(self, day: date) -> datetime:
         """This moment for a partition, in UTC."""
         return datetime.combine(day + timedelta(days=self.days), self.at, self.zone).astimezone(UTC)
+
+
+@dataclass(frozen=True)
+class RowMoment:
+    """Some minutes after the timestamp that a row carries: `time_hour + 60 minutes`."""
+
+    column: str
+    minutes: int
 
 
 @dataclass(frozen=True)
@@ -81,13 +90,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Daily:
-    """What a feed with a folder a day has: `column` is the key's day, equal to the `ds` of the file's path."""
+    """What a feed with a folder a day has: `column` is the key's day, equal to the `ds` of the file's path. `available` is
+    when people may count on the whole day; `row_available` when a single row can be known, None if only with its day."""
 
     column: str
     starts: date
     ends: date | None
     due: Moment
     available: Moment
+    row_available: RowMoment | None
 
 
 @dataclass(frozen=True)
@@ -181,7 +192,7 @@ def load_contract(file: Path) -> Contract:
         raise _refused(file, "schema", "has no key: mark its columns with primaryKey: true")
     days = _daily(file, custom, columns, [str(name) for name in partitioned]) if load == DAILY else None
     if load == FULL:
-        for name in ("starts", "ends", "available"):
+        for name in ("starts", "ends", "available", "row_available"):
             if custom.get(name) is not None:
                 raise _refused(file, name, "a full feed has no days; drop it")
         if partitioned:
@@ -239,7 +250,10 @@ def _daily(file: Path, custom: Mapping[str, Any], columns: tuple[Column, ...], p
     if ends is not None and ends < starts:
         raise _refused(file, "ends", f"{ends} is before starts, {starts}")
     due, available = (_moment(file, name, custom.get(name)) for name in ("due", "available"))
-    return Daily(day, starts, ends, due, available)
+    row_available = None
+    if custom.get("row_available") is not None:
+        row_available = _row_moment(file, custom["row_available"], columns)
+    return Daily(day, starts, ends, due, available, row_available)
 
 
 def _refused(file: Path, where: str, why: str) -> AssayError:
@@ -334,6 +348,17 @@ def _moment(file: Path, where: str, value: object) -> Moment:
         return Moment(int(days), time(int(hour), int(minute)), _zone(file, where, zone))
     except ValueError as error:
         raise _refused(file, where, f"{value!r}: {error}") from error
+
+
+def _row_moment(file: Path, value: object, columns: tuple[Column, ...]) -> RowMoment:
+    match = ROW_MOMENT.fullmatch(str(value))
+    if not match:
+        raise _refused(file, "row_available", f"{value!r} is no moment of a row; write it as 'time_hour + 60 minutes'")
+    timestamps = [column.name for column in columns if column.spark_type == "timestamp" and column.required]
+    if match[1] not in timestamps:
+        there = f"write one of {', '.join(timestamps)}" if timestamps else "there is none: drop row_available"
+        raise _refused(file, "row_available", f"{match[1]} is no timestamp that every row has; {there}")
+    return RowMoment(match[1], int(match[2]))
 
 
 def _zone(file: Path, where: str, name: object) -> ZoneInfo:

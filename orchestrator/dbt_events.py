@@ -17,6 +17,7 @@ from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 
 from foundation.errors import AssayError
 from orchestrator.column_lineage import column_lineage
+from orchestrator.dbt_graph import parents
 from orchestrator.reporting import failure
 
 REPORT = re.compile(r"assay_report (\{.*\})")
@@ -75,9 +76,7 @@ def _told(
     metadata: dict[str, Any] = {}
     if report.get("snapshot_id"):
         metadata["snapshot_id"] = str(report["snapshot_id"])
-    sources = [
-        call.manifest["sources"][parent] for parent in props["depends_on"]["nodes"] if parent.startswith("source")
-    ]
+    sources = [call.manifest["sources"][parent] for parent in parents(props) if parent.startswith("source")]
     read = {name: str(snapshots[name]) for name in map(_lake_name, sources) if name in snapshots}
     if read:
         metadata["snapshots_read"] = read
@@ -87,10 +86,18 @@ def _told(
     if not days:
         return output.with_metadata({**output.metadata, **metadata, **of_table})
     for day in days:
-        rows = {"dagster/partition_row_count": report["days"].get(str(day), 0)} if "days" in report else {}
         last = of_table if day == days[-1] else {}
-        context.add_asset_metadata({**rows, **last}, asset_key=key_of(props), partition_key=str(day))
+        context.add_asset_metadata({**_rows_of(report, day), **last}, asset_key=key_of(props), partition_key=str(day))
     return output.with_metadata({**output.metadata, **metadata})
+
+
+def _rows_of(report: Mapping[str, Any], day: date) -> dict[str, int]:
+    """What a model that was asked for days says of one: its rows, or those of its month if that is as fine as it goes."""
+    if "days" in report:
+        return {"dagster/partition_row_count": report["days"].get(str(day), 0)}
+    if "months" in report:
+        return {"rows_of_month": report["months"].get(str(day.replace(day=1)), 0)}
+    return {}
 
 
 def _lake_name(source: Mapping[str, Any]) -> str:
@@ -112,7 +119,7 @@ def _error(call: DbtCliInvocation, result: Mapping[str, Any]) -> AssayError:
     props = call.manifest["nodes"].get(result["unique_id"], {})
     where = props.get("original_file_path", "")
     if props.get("resource_type") == "test":
-        of = ", ".join(parent.rsplit(".", 1)[-1] for parent in props["depends_on"]["nodes"])
+        of = ", ".join(parent.rsplit(".", 1)[-1] for parent in parents(props))
         return AssayError(
             f"test {props['name']} of {of} found {result['failures']} rows (dbt_project/{where})",
             "correct the data or the test, then run these days again; what is built of it waits",

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.embedded.environment import exports
@@ -60,20 +61,27 @@ def build(settings: Settings, target: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "project.sha256").unlink(missing_ok=True)
     # The addresses must be those of later calls: dbt parses everything again when its profile has changed.
-    environment = {**os.environ, **exports(settings), "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)}
-    dbt = Path(sys.executable).parent / "dbt"
-    done = subprocess.run(
-        [dbt, "--no-use-colors", "--quiet", "parse", "--target", target, "--project-dir", DBT_PROJECT],
-        env=environment,
-        capture_output=True,
-        text=True,
+    _dbt(
+        ["parse", "--target", target],
+        {**exports(settings), "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)},
     )
-    if done.returncode:
-        raise AssayError(
-            f"dbt cannot parse dbt_project for {target}:\n{(done.stdout + done.stderr).strip()}",
-            "correct the file that it names, then run this again",
-        )
     (folder / "project.sha256").write_text(fingerprint)
+
+
+def compiled_analyses(settings: Settings, names: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """The SQL of analyses of the warehouse, by name, as ClickHouse takes it.
+
+    Args:
+        environment: the variables of a dbt call (dbt_environment).
+    """
+    folder = run_dir(settings, "clickhouse", "analyses")
+    variables = {**environment, "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)}
+    _dbt(
+        ["compile", "--target", "clickhouse", "--select", *[f"resource_type:analysis,{name}" for name in names]],
+        variables,
+    )
+    compiled = folder / "compiled" / "assay" / "analyses"
+    return {name: (compiled / f"{name}.sql").read_text(encoding="utf-8") for name in names}
 
 
 def shared_state_dir(settings: Settings) -> Path:
@@ -106,6 +114,20 @@ def run_dir(settings: Settings, target: str, run_id: str) -> Path:
     if parsed.exists():
         shutil.copy(parsed, folder / parsed.name)
     return folder
+
+
+def _dbt(words: Sequence[str], variables: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "dbt", "--no-use-colors", "--quiet", *words, "--project-dir", DBT_PROJECT],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise AssayError(
+            f"dbt {' '.join(words[:3])} failed on dbt_project:\n{(done.stdout + done.stderr).strip()}",
+            "correct the file that it names, then run this again",
+        )
 
 
 def _fingerprint(settings: Settings) -> str:

@@ -74,6 +74,8 @@ def exports(settings: Settings) -> dict[str, str]:
         "CLICKHOUSE_PASSWORD": settings.clickhouse_password,
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
         "DAGSTER_HOME": str(settings.dagster_home),
+        # A range's events are written together: orchestrator/event_log.py, and dagster-postgres.
+        "DAGSTER_EVENT_BATCH_SIZE": "1000",
         **{f"DAGSTER_CLI_{command}_MODULE_NAME": "orchestrator.definitions" for command in DAGSTER_COMMANDS},
         "DBT_PROJECT_DIR": str(PROJECT / "dbt_project"),
         "DBT_PROFILES_DIR": str(PROJECT / "dbt_project"),

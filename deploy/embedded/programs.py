@@ -88,7 +88,7 @@ def prepare_home(settings: Settings) -> None:
         write_private(password, secrets.token_urlsafe(24) + "\n")
     dagster = settings.dagster_home / "dagster.yaml"
     if not dagster.exists():
-        dagster.write_text(DAGSTER_YAML)
+        dagster.write_text(DAGSTER_YAML.replace("HISTORY", str(settings.dagster_home / "history" / "runs")))
     if not settings.is_external("catalog"):
         make_catalog(settings.catalog_file)
 
@@ -392,6 +392,11 @@ DAGSTER_YAML = """\
 # The Dagster instance of this home. `./assay up` writes this file once; it is yours to change.
 telemetry: {enabled: false}
 nux: {enabled: false}
+# A year's events in one transaction instead of thousands.
+event_log_storage:
+  module: orchestrator.event_log
+  class: BatchedSqliteEventLog
+  config: {base_dir: "HISTORY"}
 concurrency:
   # Two runs at once: one works in an engine while the other starts. More would only wait for two cores.
   runs: {max_concurrent_runs: 2}
