@@ -60,7 +60,7 @@ class Lake:
         return [tuple(row) for row in rows(self.settings, "trino", statement)]
 
     def environment(self, days: Sequence[date], more: Mapping[str, str]) -> dict[str, str]:
-        spoken = {**os.environ, **exports(self.settings), "ASSAY_SCHEMA_PREFIX": PREFIX, "ASSAY_SOURCE_PREFIX": PREFIX}
+        spoken = {**os.environ, **exports(self.settings), "ASSAY_DBT_PREFIX": PREFIX, "ASSAY_SOURCE_PREFIX": PREFIX}
         if days:
             spoken |= {"ASSAY_RANGE_START": str(days[0]), "ASSAY_RANGE_END": str(days[-1])}
         return {**spoken, "DBT_TARGET_PATH": str(self.scratch), "DBT_LOG_PATH": str(self.scratch), **more}
