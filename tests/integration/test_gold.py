@@ -425,7 +425,7 @@ def test_of_two_first_builds_at_once_one_may_fail_clearly_and_the_table_is_right
 def test_the_facts_of_both_engines_are_silvers(stack: Settings, assay: Assay, refined: None) -> None:
     days = {"ASSAY_RANGE_START": str(DAYS[0]), "ASSAY_RANGE_END": str(DAYS[-1])}
     for selected in (("+flight_facts",), ("fct_flights",)):
-        done = assay("dbt", "run", "--select", *selected, env=days)
+        done = assay("dbt", "--shared", "run", "--select", *selected, env=days)
         assert done.returncode == 0, done.stdout + done.stderr
     question = (
         "select carrier, flight_date, count(*), sum(arr_delay) from {} "
