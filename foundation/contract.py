@@ -3,9 +3,9 @@
 Belongs here: reading a contract into typed facts, and refusing what the platform could not honour. Does not belong here:
 what is made of it (tables in spark_assets, assets and sensors in orchestrator).
 
-What the standard lacks stands in `customProperties`: `load`, `due`, `available`, `starts`, `ends`, `refs`,
+What the standard lacks stands in `customProperties`: `load`, `due`, `available`, `row_available`, `starts`, `ends`, `refs`,
 `max_quarantined`, and `since` of a column. A property with `transformLogic` is derived: it is not in the vendor's file,
-the feed's `transform(df, refs)` makes it.
+the feed's `transform(df, refs)` makes it of its `transformSourceObjects`.
 """
 
 import re
@@ -36,6 +36,7 @@ OPTIONS = ("minimum", "maximum", "pattern", "defaultTimezone")
 # Everything else that stands in `classification` is shown to nobody but who asks for it.
 OPEN_CLASSES = (None, "public", "internal")
 MOMENT = re.compile(r"D([+-]\d{1,3}) (\d{2}):(\d{2}) (\S+)")
+ROW_MOMENT = re.compile(r"([a-z][a-z0-9_]*) \+ (\d{1,5}) minutes")
 RESERVED = ("source_file", "source_sequence", "source_row", "ds", "reasons", "fate", "corrupt_record")
 
 
@@ -53,9 +54,18 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class RowMoment:
+    """Some minutes after the timestamp that a row carries: `time_hour + 60 minutes`."""
+
+    column: str
+    minutes: int
+
+
+@dataclass(frozen=True)
 class Column:
     """A column of Silver. `spark_type` is the type it is cast to; Bronze and quarantine keep it as text. `zone` is that of
-    timestamps that name none; `since` the first day whose files must have the column, None if all must."""
+    timestamps that name none; `since` the first day whose files must have the column, None if all must;
+    `made_of` what a derived one is made of: columns of the feed, or `feed.column` of a reference."""
 
     name: str
     spark_type: str
@@ -70,6 +80,7 @@ class Column:
     pattern: str | None
     zone: str | None
     since: date | None
+    made_of: tuple[str, ...] = ()
 
     @property
     def is_sensitive(self) -> bool:
@@ -79,13 +90,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Daily:
-    """What a feed with a folder a day has: `column` is the key's day, equal to the `ds` of the file's path."""
+    """What a feed with a folder a day has: `column` is the key's day, equal to the `ds` of the file's path. `available` is
+    when people may count on the whole day; `row_available` when a single row can be known, None if only with its day."""
 
     column: str
     starts: date
     ends: date | None
     due: Moment
     available: Moment
+    row_available: RowMoment | None
 
 
 @dataclass(frozen=True)
@@ -165,13 +178,21 @@ def load_contract(file: Path) -> Contract:
             raise _refused(file, f"column {column.name}", "stands there twice; rename or drop one")
         if column.key and column.derived:
             raise _refused(file, f"column {column.name}", "a key must be received: drop primaryKey or transformLogic")
+        for source in column.made_of:
+            if not (column.derived and _is_received(source, columns, _refs(file, custom.get("refs")))):
+                raise _refused(
+                    file,
+                    f"column {column.name}",
+                    f"transformSourceObjects {source!r} is no received column of {feed} or of its refs; "
+                    "write such as [time_hour, airports.tzone]",
+                )
         if column.key and column.since:
             raise _refused(file, f"column {column.name}", "a key must be in every file: drop primaryKey or since")
     if not any(column.key for column in columns):
         raise _refused(file, "schema", "has no key: mark its columns with primaryKey: true")
     days = _daily(file, custom, columns, [str(name) for name in partitioned]) if load == DAILY else None
     if load == FULL:
-        for name in ("starts", "ends", "available"):
+        for name in ("starts", "ends", "available", "row_available"):
             if custom.get(name) is not None:
                 raise _refused(file, name, "a full feed has no days; drop it")
         if partitioned:
@@ -229,7 +250,10 @@ def _daily(file: Path, custom: Mapping[str, Any], columns: tuple[Column, ...], p
     if ends is not None and ends < starts:
         raise _refused(file, "ends", f"{ends} is before starts, {starts}")
     due, available = (_moment(file, name, custom.get(name)) for name in ("due", "available"))
-    return Daily(day, starts, ends, due, available)
+    row_available = None
+    if custom.get("row_available") is not None:
+        row_available = _row_moment(file, custom["row_available"], columns)
+    return Daily(day, starts, ends, due, available, row_available)
 
 
 def _refused(file: Path, where: str, why: str) -> AssayError:
@@ -291,7 +315,13 @@ def _column(file: Path, item: SchemaProperty) -> Column:
         pattern=options.get("pattern"),
         zone=zone,
         since=_date(file, f"column {name}: since", own["since"]) if "since" in own else None,
+        made_of=tuple(item.transformSourceObjects or ()),
     )
+
+
+def _is_received(source: str, columns: tuple[Column, ...], refs: tuple[str, ...]) -> bool:
+    feed, _, column = source.rpartition(".")
+    return feed in refs if feed else any(one.name == column and not one.derived for one in columns)
 
 
 def _one_of(file: Path, where: str, value: object, allowed: tuple[str, ...]) -> Any:
@@ -318,6 +348,17 @@ def _moment(file: Path, where: str, value: object) -> Moment:
         return Moment(int(days), time(int(hour), int(minute)), _zone(file, where, zone))
     except ValueError as error:
         raise _refused(file, where, f"{value!r}: {error}") from error
+
+
+def _row_moment(file: Path, value: object, columns: tuple[Column, ...]) -> RowMoment:
+    match = ROW_MOMENT.fullmatch(str(value))
+    if not match:
+        raise _refused(file, "row_available", f"{value!r} is no moment of a row; write it as 'time_hour + 60 minutes'")
+    timestamps = [column.name for column in columns if column.spark_type == "timestamp" and column.required]
+    if match[1] not in timestamps:
+        there = f"write one of {', '.join(timestamps)}" if timestamps else "there is none: drop row_available"
+        raise _refused(file, "row_available", f"{match[1]} is no timestamp that every row has; {there}")
+    return RowMoment(match[1], int(match[2]))
 
 
 def _zone(file: Path, where: str, name: object) -> ZoneInfo:

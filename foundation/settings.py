@@ -8,6 +8,7 @@ A service whose address is set is external; otherwise it is embedded and its add
 `ASSAY_EMBEDDED`, so that they are not taken for external ones.
 """
 
+import getpass
 import json
 import os
 from datetime import datetime
@@ -18,7 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from foundation.errors import AssayError
-from foundation.names import PhysicalName, physical_name, schema_prefix
+from foundation.names import UNPREFIXED, PhysicalName, physical_name, schema_prefix
 
 PROJECT = Path(__file__).resolve().parents[1]
 Service = Literal["spark", "trino", "clickhouse", "mlflow", "dagster"]
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     environment: str = Field("local", validation_alias="ASSAY_ENV")
+    user: str = Field("", validation_alias="ASSAY_USER")
     home: Path = Field(default_factory=home_from_environment)
     cache: Path = Field(
         default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay",
@@ -226,6 +228,22 @@ class Settings(BaseSettings):
         if self.is_external("catalog"):
             return {"type": "rest", "uri": str(self.catalog_external), "warehouse": self.warehouse_uri}
         return {"type": "sql", "uri": f"sqlite:///{self.catalog_file}", "warehouse": self.warehouse_uri}
+
+    @property
+    def analyst(self) -> str:
+        """The environment in which a person's own dbt builds: `dev_<user>` beside a shared one, else the environment itself.
+
+        Raises:
+            AssayError: nobody knows who that person is.
+        """
+        if self.environment not in UNPREFIXED:
+            return self.environment
+        try:
+            return f"dev_{self.user or getpass.getuser()}"
+        except (KeyError, OSError):
+            raise AssayError(
+                f"The user {os.getuid()} has no name here, so their schemas have none", "set ASSAY_USER"
+            ) from None
 
     def table(self, layer: str, table: str) -> PhysicalName:
         """`physical_name` in this environment."""

@@ -17,6 +17,7 @@ from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 
 from foundation.errors import AssayError
 from orchestrator.column_lineage import column_lineage
+from orchestrator.dbt_graph import parents
 from orchestrator.reporting import failure
 
 REPORT = re.compile(r"assay_report (\{.*\})")
@@ -68,27 +69,35 @@ def _told(
     days: Sequence[date],
     snapshots: Mapping[str, int],
 ) -> dg.Output:
-    """The output with what its model reported. A range's output stands for all its days: each gets its own rows."""
+    """The output with what its model reported. A range's output stands for all its days: each gets its own rows, and what
+    is said of the table stands on the last."""
     props = call.manifest["nodes"][node]
-    if days and "days" in report:
-        key = call.dagster_dbt_translator.get_asset_spec(call.manifest, node, None).key
-        for day in days:
-            rows = {"dagster/partition_row_count": report["days"].get(str(day), 0)}
-            context.add_asset_metadata(rows, asset_key=key, partition_key=str(day))
-    metadata: dict[str, Any] = dict(output.metadata)
-    if "rows" in report:
-        metadata["dagster/row_count"] = report["rows"]
+    key_of = call.dagster_dbt_translator.get_asset_key
+    metadata: dict[str, Any] = {}
     if report.get("snapshot_id"):
         metadata["snapshot_id"] = str(report["snapshot_id"])
-    sources = [
-        call.manifest["sources"][parent] for parent in props["depends_on"]["nodes"] if parent.startswith("source")
-    ]
-    if sources:
-        metadata["snapshots_read"] = {
-            name: str(snapshots[name]) for name in map(_lake_name, sources) if name in snapshots
-        }
-    metadata |= column_lineage(call.manifest, node, call.target_path, call.dagster_dbt_translator.get_asset_key)
-    return output.with_metadata(metadata)
+    sources = [call.manifest["sources"][parent] for parent in parents(props) if parent.startswith("source")]
+    read = {name: str(snapshots[name]) for name in map(_lake_name, sources) if name in snapshots}
+    if read:
+        metadata["snapshots_read"] = read
+    of_table = column_lineage(call.manifest, node, call.target_path, key_of)
+    if "rows" in report:
+        of_table["dagster/row_count"] = report["rows"]
+    if not days:
+        return output.with_metadata({**output.metadata, **metadata, **of_table})
+    for day in days:
+        last = of_table if day == days[-1] else {}
+        context.add_asset_metadata({**_rows_of(report, day), **last}, asset_key=key_of(props), partition_key=str(day))
+    return output.with_metadata({**output.metadata, **metadata})
+
+
+def _rows_of(report: Mapping[str, Any], day: date) -> dict[str, int]:
+    """What a model that was asked for days says of one: its rows, or those of its month if that is as fine as it goes."""
+    if "days" in report:
+        return {"dagster/partition_row_count": report["days"].get(str(day), 0)}
+    if "months" in report:
+        return {"rows_of_month": report["months"].get(str(day.replace(day=1)), 0)}
+    return {}
 
 
 def _lake_name(source: Mapping[str, Any]) -> str:
@@ -110,7 +119,7 @@ def _error(call: DbtCliInvocation, result: Mapping[str, Any]) -> AssayError:
     props = call.manifest["nodes"].get(result["unique_id"], {})
     where = props.get("original_file_path", "")
     if props.get("resource_type") == "test":
-        of = ", ".join(parent.rsplit(".", 1)[-1] for parent in props["depends_on"]["nodes"])
+        of = ", ".join(parent.rsplit(".", 1)[-1] for parent in parents(props))
         return AssayError(
             f"test {props['name']} of {of} found {result['failures']} rows (dbt_project/{where})",
             "correct the data or the test, then run these days again; what is built of it waits",

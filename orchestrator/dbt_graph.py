@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
+from foundation.contract import Contract
 from orchestrator.automation import any_partition, view_condition
 from orchestrator.reporting import late_policy
 
@@ -31,9 +32,10 @@ DAILY_HOURS, WHOLE_HOURS = 24, 24 * 31
 class LakeTranslator(DagsterDbtTranslator):
     """dbt's names as ours: `layer/table` in every environment."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, daily: Iterable[dg.AssetKey]) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_code_references=False, enable_source_metadata=False))
         self.target = target
+        self.daily = set(daily)
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         config = dbt_resource_props.get("config", {})
@@ -55,11 +57,15 @@ class LakeTranslator(DagsterDbtTranslator):
             return spec
         meta = props["config"].get("meta", {})
         views = [parent for parent in parents(props) if is_view(manifest, parent)]
+        deps = [*spec.deps, *self._behind(manifest, props, views, {dep.asset_key for dep in spec.deps})]
         if is_view(manifest, unique_id):
             automation, freshness = view_condition(), None  # a view is as fresh as what it shows
         else:
-            automation = any_partition(views=[self.key(manifest, view) for view in views])
-            usual = DAILY_HOURS if DAILY in props["tags"] else WHOLE_HOURS
+            of_days = spec.key in self.daily
+            # A new delivery of a dimension is no reason to make every day again.
+            whole = [dep.asset_key for dep in deps if of_days and dep.asset_key not in self.daily]
+            automation = any_partition(but_not_for=whole, views=[self.key(manifest, view) for view in views])
+            usual = DAILY_HOURS if of_days else WHOLE_HOURS
             hours = meta.get("fresh_within_hours")
             freshness = (
                 late_policy(timedelta(hours=usual))
@@ -67,7 +73,7 @@ class LakeTranslator(DagsterDbtTranslator):
                 else dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours))
             )
         return spec.replace_attributes(
-            deps=[*spec.deps, *self._behind(manifest, props, views, {dep.asset_key for dep in spec.deps})],
+            deps=deps,
             kinds={"dbt", *ENGINE_KINDS[self.target], *({VIEW} if is_view(manifest, unique_id) else ())},
             freshness_policy=freshness,
             automation_condition=automation if meta.get("automation", True) else None,
@@ -97,6 +103,15 @@ class LakeTranslator(DagsterDbtTranslator):
             if key not in known:
                 found[key] = dg.AssetDep(key, partition_mapping=self.get_partition_mapping(props, parent))
         return list(found.values())
+
+
+def daily_keys(manifests: Iterable[Mapping[str, Any]], contracts: Mapping[str, Contract]) -> set[dg.AssetKey]:
+    """The assets that have days, as far as dbt reads or makes them."""
+    feeds = {
+        dg.AssetKey([layer, feed]) for feed, one in contracts.items() if one.days for layer in ("bronze", "silver")
+    }
+    nodes = [node for manifest in manifests for node in manifest["nodes"].values() if DAILY in node["tags"]]
+    return feeds | {dg.AssetKey([node["config"]["schema"], node["name"]]) for node in nodes}
 
 
 def parents(props: Mapping[str, Any]) -> list[str]:

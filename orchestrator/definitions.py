@@ -15,7 +15,7 @@ from foundation.contract import Contract, load_contracts
 from foundation.settings import Settings, load
 from orchestrator.assets.lake import lake_assets
 from orchestrator.assets.maintenance import maintenance_assets
-from orchestrator.assets.warehouse import dbt_group, dbt_resource
+from orchestrator.assets.warehouse import dbt_assets_of, dbt_resource
 from orchestrator.automation import automation_sensor
 from orchestrator.checks import due_checks
 from orchestrator.domain import domain_assets
@@ -46,7 +46,7 @@ def build_definitions(
     return dg.Definitions(
         assets=[
             *[asset for contract in feeds.values() for asset in lake_assets(settings, contract, daily)],
-            *[asset for target in TARGETS for asset in dbt_group(settings, target, daily)],
+            *dbt_assets_of(settings, feeds, daily),
             *domain_assets(settings, daily, monthly_partitions(daily)),
             *maintenance_assets(settings, feeds),
         ],

@@ -4,10 +4,12 @@ Belongs here: building, finding and comparing them. Does not belong here: the as
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.embedded.environment import exports
@@ -59,20 +61,48 @@ def build(settings: Settings, target: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "project.sha256").unlink(missing_ok=True)
     # The addresses must be those of later calls: dbt parses everything again when its profile has changed.
-    environment = {**os.environ, **exports(settings), "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)}
-    dbt = Path(sys.executable).parent / "dbt"
-    done = subprocess.run(
-        [dbt, "--no-use-colors", "--quiet", "parse", "--target", target, "--project-dir", DBT_PROJECT],
-        env=environment,
-        capture_output=True,
-        text=True,
+    _dbt(
+        ["parse", "--target", target],
+        {**exports(settings), "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)},
     )
-    if done.returncode:
-        raise AssayError(
-            f"dbt cannot parse dbt_project for {target}:\n{(done.stdout + done.stderr).strip()}",
-            "correct the file that it names, then run this again",
-        )
     (folder / "project.sha256").write_text(fingerprint)
+
+
+def compiled_analyses(settings: Settings, names: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """The SQL of analyses of the warehouse, by name, as ClickHouse takes it.
+
+    Args:
+        environment: the variables of a dbt call (dbt_environment).
+    """
+    folder = run_dir(settings, "clickhouse", "analyses")
+    variables = {**environment, "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)}
+    _dbt(
+        ["compile", "--target", "clickhouse", "--select", *[f"resource_type:analysis,{name}" for name in names]],
+        variables,
+    )
+    compiled = folder / "compiled" / "assay" / "analyses"
+    return {name: (compiled / f"{name}.sql").read_text(encoding="utf-8") for name in names}
+
+
+def shared_state_dir(settings: Settings) -> Path:
+    """The folder of one manifest with the nodes of both engines, for `dbt --defer`: a shell's exports name one folder for
+    both. Made anew if it is older than either.
+
+    Raises:
+        AssayError: a manifest was never built.
+    """
+    file = settings.dbt_target / (schema_prefix(settings.environment) + "shared") / "manifest.json"
+    parts = [manifest_file(settings, target) for target in TARGETS]
+    if not file.exists() or any(part.stat().st_mtime > file.stat().st_mtime for part in parts):
+        merged, *others = [json.loads(part.read_text()) for part in parts]
+        for other in others:
+            merged["nodes"] |= other["nodes"]
+            merged["sources"] |= other["sources"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f"manifest.{os.getpid()}.json")
+        fresh.write_text(json.dumps(merged))
+        fresh.replace(file)
+    return file.parent
 
 
 def run_dir(settings: Settings, target: str, run_id: str) -> Path:
@@ -84,6 +114,20 @@ def run_dir(settings: Settings, target: str, run_id: str) -> Path:
     if parsed.exists():
         shutil.copy(parsed, folder / parsed.name)
     return folder
+
+
+def _dbt(words: Sequence[str], variables: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "dbt", "--no-use-colors", "--quiet", *words, "--project-dir", DBT_PROJECT],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise AssayError(
+            f"dbt {' '.join(words[:3])} failed on dbt_project:\n{(done.stdout + done.stderr).strip()}",
+            "correct the file that it names, then run this again",
+        )
 
 
 def _fingerprint(settings: Settings) -> str:

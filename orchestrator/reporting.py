@@ -64,6 +64,40 @@ def failure(errors: Sequence[AssayError], good: Sequence[date] = ()) -> dg.Failu
     return dg.Failure("\n".join(lines), allow_retries=False)
 
 
+def on_last(parts: Mapping[date | None, Mapping[str, Any]], values: Mapping[str, Any]) -> dict[date | None, Any]:
+    """The parts, with values that say the same of all of them on the last: a year's run would keep them 365 times."""
+    return {part: {**one, **(values if part == list(parts)[-1] else {})} for part, one in parts.items()}
+
+
+def column_lineage(contract: Contract, layer: str) -> dict[str, Any]:
+    """Which columns of the layer before a feed's columns are made of, as Dagster shows it.
+
+    Args:
+        layer: `bronze`, made of landing's files, or `silver`, made of Bronze and of what the references have in Silver.
+    """
+    if layer == "bronze":
+        made_of = {
+            column.name: [("landing", contract.feed, column.name)] for column in contract.columns if not column.derived
+        }
+    else:
+        made_of = {
+            column.name: [
+                _source(contract, source) for source in column.made_of or (() if column.derived else (column.name,))
+            ]
+            for column in contract.columns
+        }
+    deps = {
+        name: [dg.TableColumnDep(dg.AssetKey([layer, feed]), column) for layer, feed, column in sources]
+        for name, sources in made_of.items()
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=deps)}
+
+
+def _source(contract: Contract, source: str) -> tuple[str, str, str]:
+    feed, _, column = source.rpartition(".")
+    return ("silver", feed, column) if feed else ("bronze", contract.feed, column)
+
+
 def column_schema(columns: Sequence[Column]) -> dict[str, Any]:
     """A contract's columns as Dagster shows them on the asset."""
     return {

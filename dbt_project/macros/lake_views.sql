@@ -1,22 +1,42 @@
-{# ClickHouse database `lake` (with the environment's prefix): one view a published Iceberg table, pinned to one metadata
-   file, so that all models of a run read one state of the lake. Without the pin the engine would read the newest file of
-   the folder, committed or not. ASSAY_LAKE_PINS is JSON: view -> {"uri", "metadata"}; without it the views stay as they
-   are. #}
+{# ClickHouse database `lake` (with this call's prefix): one view a published Iceberg table, pinned to one metadata file, so
+   that all models of a run read one state of the lake. Without the pin the engine would read the newest file of the
+   folder, committed or not. ASSAY_LAKE_PINS is JSON: view -> {"uri", "metadata"}; a view that is not in it is dropped with
+   its table. Without it the views stay as they are. #}
 {% macro pin_lake_views() %}
-    {%- if execute and target.type == 'clickhouse' and env_var('ASSAY_LAKE_PINS', '') -%}
-        {%- set database = env_var('ASSAY_SCHEMA_PREFIX', '') ~ 'lake' -%}
-        {%- do run_query('create database if not exists ' ~ database) -%}
-        {%- for view, pin in fromjson(env_var('ASSAY_LAKE_PINS')).items() -%}
-            {%- do run_query('create or replace view ' ~ database ~ '.' ~ view ~ ' as select * from ' ~ lake_table(pin)) -%}
-        {%- endfor -%}
+    {%- if execute and writes_tables() and target.type == 'clickhouse' -%}
+        {%- set database = schema_prefix() ~ 'lake' -%}
+        {%- if env_var('ASSAY_LAKE_PINS', '') -%}
+            {%- do refuse_schema('', database, 'The views on the lake') -%}
+            {%- do run_query('create database if not exists `' ~ database ~ '`') -%}
+            {%- set pins = fromjson(env_var('ASSAY_LAKE_PINS')) -%}
+            {%- set there = views_on_the_lake(database) -%}
+            {%- for view, pin in pins.items() if lake_table(pin) not in there.get(view, '') -%}
+                {%- do run_query('create or replace view `' ~ database ~ '`.`' ~ view ~ '` as select * from ' ~ lake_table(pin)) -%}
+            {%- endfor -%}
+            {%- for view in there if view not in pins -%}
+                {%- do run_query('drop view if exists `' ~ database ~ '`.`' ~ view ~ '`') -%}
+            {%- endfor -%}
+        {%- elif not views_on_the_lake(database) -%}
+            {%- do exceptions.raise_compiler_error(
+                'There are no views on the lake in ' ~ database ~ '. Next: ./assay dbt makes them; plain dbt works after that.'
+            ) -%}
+        {%- endif -%}
     {%- endif -%}
+{% endmacro %}
+
+{# The views that pin_lake_views made: name -> statement. Others, and other objects of that database, are somebody's own. #}
+{% macro views_on_the_lake(database) %}
+    {%- set found = run_query(
+        "select name, as_select from system.tables where database = '" ~ database ~ "' and engine = 'View' "
+        ~ "and (as_select like '%iceberg\_metadata\_file\_path%')"
+    ) -%}
+    {%- set views = {} -%}
+    {%- for row in found.rows -%}{%- do views.update({row[0]: row[1]}) -%}{%- endfor -%}
+    {{ return(views) }}
 {% endmacro %}
 
 {# The table function that reads a pinned table, on local files or on S3. #}
 {% macro lake_table(pin) %}
-    {%- set at = "settings iceberg_metadata_file_path = '" ~ pin['metadata'] ~ "'" -%}
-    {%- if pin['uri'].startswith('/') -%}
-        {{ return("icebergLocal('" ~ pin['uri'] ~ "', " ~ at ~ ")") }}
-    {%- endif -%}
-    {{ return("icebergS3('" ~ pin['uri'] ~ "', " ~ at ~ ")") }}
+    {%- set function = 'icebergLocal' if pin['uri'].startswith('/') else 'icebergS3' -%}
+    {{ return(function ~ "('" ~ pin['uri'] ~ "', SETTINGS iceberg_metadata_file_path = '" ~ pin['metadata'] ~ "')") }}
 {% endmacro %}

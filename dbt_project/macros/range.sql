@@ -1,8 +1,8 @@
 {# The days that a run replaces come in as ASSAY_RANGE_START and ASSAY_RANGE_END (both included), read while executing
    only: `--vars` that differ would make dbt parse the whole project again at each run. Without them, and in a full
-   refresh, a model is built whole. #}
+   refresh, a model is built whole. A unit test has its own few days. #}
 {% macro run_range() %}
-    {%- if execute and not should_full_refresh() and env_var('ASSAY_RANGE_START', '') -%}
+    {%- if execute and model.resource_type != 'unit_test' and not should_full_refresh() and env_var('ASSAY_RANGE_START', '') -%}
         {{ return((modules.datetime.date.fromisoformat(env_var('ASSAY_RANGE_START')), modules.datetime.date.fromisoformat(env_var('ASSAY_RANGE_END')))) }}
     {%- endif -%}
     {{ return(none) }}

@@ -54,6 +54,12 @@ def exports(settings: Settings) -> dict[str, str]:
         "ASSAY_CACHE": str(settings.cache),
         "ASSAY_EMBEDDED": ",".join(part for part in ADDRESSES if not settings.is_external(part)),
         "ASSAY_SCHEMA_PREFIX": schema_prefix(settings.environment),
+        # What dbt writes, reads and is. A person's shell has others (orchestrator/dbt_environment.py), which must not
+        # reach Dagster's runs.
+        "ASSAY_DBT_PREFIX": schema_prefix(settings.environment),
+        "ASSAY_SOURCE_PREFIX": schema_prefix(settings.environment),
+        "ASSAY_DBT_USER": settings.trino_user,
+        "DBT_DEFER": "false",
         "ASSAY_WAREHOUSE_URI": settings.warehouse_uri,
         "ASSAY_LEDGER_URL": settings.ledger_url,
         "ASSAY_FEAST_REGISTRY": settings.feast_registry,
@@ -68,6 +74,8 @@ def exports(settings: Settings) -> dict[str, str]:
         "CLICKHOUSE_PASSWORD": settings.clickhouse_password,
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
         "DAGSTER_HOME": str(settings.dagster_home),
+        # A range's events are written together: orchestrator/event_log.py, and dagster-postgres.
+        "DAGSTER_EVENT_BATCH_SIZE": "1000",
         **{f"DAGSTER_CLI_{command}_MODULE_NAME": "orchestrator.definitions" for command in DAGSTER_COMMANDS},
         "DBT_PROJECT_DIR": str(PROJECT / "dbt_project"),
         "DBT_PROFILES_DIR": str(PROJECT / "dbt_project"),

@@ -16,7 +16,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.embedded import environment
+from deploy.embedded import analysts, environment
+from deploy.embedded.files import write_private
 from deploy.embedded.leftovers import HOME, SERVICE
 from deploy.embedded.ports import HOST, PORT_NAMES
 from deploy.embedded.runtimes import Runtimes
@@ -28,6 +29,7 @@ SERVICES = ("spark", "trino", "clickhouse", "mlflow", "dagster-code", "dagster-w
 DEFINITIONS = "orchestrator.definitions"
 # A commit waits this long for another engine's commit to the SQLite catalog (the driver's default is 3 s).
 CATALOG_BUSY_MILLISECONDS = 30_000
+NEVER = "36500d"
 # Python's and Dagster's own sockets add up to 40 characters to this.
 SCRATCH_PATH_LIMIT = 60
 PYTHON_VARIABLES = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "TMPDIR")
@@ -86,7 +88,7 @@ def prepare_home(settings: Settings) -> None:
         write_private(password, secrets.token_urlsafe(24) + "\n")
     dagster = settings.dagster_home / "dagster.yaml"
     if not dagster.exists():
-        dagster.write_text(DAGSTER_YAML)
+        dagster.write_text(DAGSTER_YAML.replace("HISTORY", str(settings.dagster_home / "history" / "runs")))
     if not settings.is_external("catalog"):
         make_catalog(settings.catalog_file)
 
@@ -130,15 +132,6 @@ def make_catalog(file: Path) -> None:
             "namespace varchar(255) not null, property_key varchar(255) not null, property_value varchar(1000), "
             "primary key (catalog_name, namespace, property_key))"
         )
-
-
-def write_private(file: Path, text: str) -> None:
-    """Writes a file that only its owner can read, also while it is being written; replaces it at once."""
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(text)
-    fresh.replace(file)
 
 
 def programs(settings: Settings, ports: dict[str, int], runtimes: Runtimes | None) -> list[Program]:
@@ -260,10 +253,22 @@ def trino(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
         "iceberg.jdbc-catalog.default-warehouse-dir": settings.warehouse_uri,
         # A backfill writes more days than the default of 100 in one statement.
         "iceberg.max-partitions-per-writer": "1000",
+        # Trino's rules let everybody run a table's procedures; expiry is Spark's work (spark_assets/maintenance.py), so that
+        # nobody loses a snapshot to a slip here.
+        "iceberg.expire-snapshots.min-retention": NEVER,
+        "iceberg.remove-orphan-files.min-retention": NEVER,
         # Locations are file: paths from the root; below the warehouse alone Spark's tables would not be found.
         "fs.native-local.enabled": "true",
         "local.location": "/",
     }
+    config["access-control.config-files"] = f"{etc}/access-control.properties"
+    access = {
+        "access-control.name": "file",
+        "security.config-file": str(analysts.write_rules(settings)),
+        # A new analyst is admitted while Trino runs.
+        "security.refresh-period": "1s",
+    }
+    _write(settings, "trino/access-control.properties", _properties(access))
     _write(settings, "trino/config.properties", _properties(config))
     _write(settings, "trino/log.properties", "io.trino=INFO\n")
     _write(settings, f"trino/catalog/{CATALOG}.properties", _properties(lake))
@@ -387,6 +392,11 @@ DAGSTER_YAML = """\
 # The Dagster instance of this home. `./assay up` writes this file once; it is yours to change.
 telemetry: {enabled: false}
 nux: {enabled: false}
+# A year's events in one transaction instead of thousands.
+event_log_storage:
+  module: orchestrator.event_log
+  class: BatchedSqliteEventLog
+  config: {base_dir: "HISTORY"}
 concurrency:
   # Two runs at once: one works in an engine while the other starts. More would only wait for two cores.
   runs: {max_concurrent_runs: 2}

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from deploy.embedded import leftovers, ports, probes, programs, runtimes, supervision
+from deploy.embedded.files import write_private
 from foundation.errors import AssayError
 from foundation.settings import Settings
 
@@ -193,7 +194,7 @@ def _wait_until_ready(
         finally:
             stop.set()
     ready = known | dict(future.result() for future in futures if not future.exception())
-    programs.write_private(_ready_file(settings), json.dumps(ready))
+    write_private(_ready_file(settings), json.dumps(ready))
     if failures:
         raise failures[0]
 

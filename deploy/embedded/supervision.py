@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
+from deploy.embedded.files import write_private
 from deploy.embedded.leftovers import HOME, SERVICE
-from deploy.embedded.programs import scratch, write_private
+from deploy.embedded.programs import scratch
 from foundation.errors import AssayError
 from foundation.settings import PROJECT, Settings
 

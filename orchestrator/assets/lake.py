@@ -9,7 +9,7 @@ from foundation.contract import Contract
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
-from orchestrator.reporting import column_schema, due_policy, lineage, report_parts
+from orchestrator.reporting import column_lineage, column_schema, due_policy, lineage, on_last, report_parts
 
 ONE_FATE = "every_bronze_row_has_one_fate"
 AUDITED = "keys_are_unique_and_required_columns_filled"
@@ -68,6 +68,7 @@ def lake_assets(
             context.log_event(
                 dg.AssetMaterialization(landing, partition=partition, metadata={"files": values["files"]})
             )
+        written = on_last(written, column_lineage(contract, "bronze"))
         report_parts(context, {bronze: written}, {p: r.error for p, r in outcome.parts.items() if r.error is not None})
 
     @dg.multi_asset(
@@ -136,16 +137,19 @@ def lake_assets(
         report_parts(
             context,
             {
-                silver: {
-                    part: {
-                        count: one.rows[ACCEPTED],
-                        **one.rows,
-                        "snapshot_id": str(written.silver_snapshot_id),
-                        "file_sequences": list(written.sequences.get(part, ())),
-                        **read,
-                    }
-                    for part, one in good.items()
-                },
+                silver: on_last(
+                    {
+                        part: {
+                            count: one.rows[ACCEPTED],
+                            **one.rows,
+                            "snapshot_id": str(written.silver_snapshot_id),
+                            "file_sequences": list(written.sequences.get(part, ())),
+                            **read,
+                        }
+                        for part, one in good.items()
+                    },
+                    column_lineage(contract, "silver"),
+                ),
                 # Written for bad days too: that is where one looks for the reasons.
                 quarantine: {
                     part: {

@@ -18,13 +18,13 @@ import dagster as dg
 from dagster_dbt import DbtCliResource, dbt_assets
 from packaging.version import Version
 
-from deploy.embedded.environment import exports
-from foundation.lake import PUBLISHED, Pin, pin_published
+from foundation.contract import Contract
 from foundation.lock import writer_lock
 from foundation.settings import Settings
+from orchestrator.dbt_environment import dbt_environment
 from orchestrator.dbt_events import events
-from orchestrator.dbt_graph import DAILY, VIEW, LakeTranslator, exposure_specs
-from orchestrator.manifests import DBT_PROJECT, manifest_file, run_dir
+from orchestrator.dbt_graph import DAILY, VIEW, LakeTranslator, daily_keys, exposure_specs
+from orchestrator.manifests import DBT_PROJECT, TARGETS, manifest_file, run_dir
 from orchestrator.partitions import run_days
 
 # Daily models take the run's range, views are made when they change, the others are built whole: (name, select, exclude).
@@ -50,21 +50,22 @@ class Dbt(DbtCliResource):
         return None
 
 
-def dbt_group(
-    settings: Settings, target: str, partitions: dg.PartitionsDefinition
+def dbt_assets_of(
+    settings: Settings, contracts: Mapping[str, Contract], partitions: dg.PartitionsDefinition
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """A target's models, seeds and snapshots, and the exposures of their tables."""
-    manifest = json.loads(manifest_file(settings, target).read_text())
-    translator = LakeTranslator(target)
-    there = {_group_of(node) for node in manifest["nodes"].values() if node["resource_type"] in MADE}
-    return [
-        *[
-            _op(settings, target, manifest, translator, group, partitions if group[0] == DAILY else None)
-            for group in GROUPS
-            if group[0] in there
-        ],
-        *exposure_specs(manifest, translator),
-    ]
+    """Both targets' models, seeds and snapshots, and the exposures of their tables."""
+    manifests = {target: json.loads(manifest_file(settings, target).read_text()) for target in TARGETS}
+    daily = daily_keys(manifests.values(), contracts)
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
+    for target, manifest in manifests.items():
+        translator = LakeTranslator(target, daily)
+        there = {_group_of(node) for node in manifest["nodes"].values() if node["resource_type"] in MADE}
+        for group in GROUPS:
+            if group[0] in there:
+                days = partitions if group[0] == DAILY else None
+                assets.append(_op(settings, target, manifest, translator, group, days))
+        assets += exposure_specs(manifest, translator)
+    return assets
 
 
 def dbt_resource() -> Dbt:
@@ -74,21 +75,6 @@ def dbt_resource() -> Dbt:
         profiles_dir=str(DBT_PROJECT),
         dbt_executable=str(Path(sys.executable).parent / "dbt"),
     )
-
-
-def dbt_environment(settings: Settings) -> dict[str, str]:
-    """What a dbt call reads from its environment: addresses, and the one state of the lake that all its models read."""
-    pins = pin_published(settings, (*PUBLISHED, "bronze"))
-    return {
-        **exports(settings),
-        "ASSAY_LAKE_PINS": lake_pins([pin for pin in pins if pin.layer in PUBLISHED]),
-        "ASSAY_SNAPSHOTS": json.dumps({f"{pin.layer}.{pin.table}": pin.snapshot_id for pin in pins}),
-    }
-
-
-def lake_pins(pins: list[Pin]) -> str:
-    """The pins as macros/lake_views.sql reads them."""
-    return json.dumps({pin.view: {"uri": pin.uri, "metadata": pin.metadata} for pin in pins})
 
 
 def _op(

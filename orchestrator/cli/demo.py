@@ -22,8 +22,10 @@ from foundation.errors import AssayError
 from foundation.lock import writer_lock
 from foundation.settings import Settings, load
 from intake.vendor import land
-from orchestrator.cli.engines import count
+from orchestrator.cli.engines import ask_warehouse, count
 from orchestrator.cli.platform import print_addresses, start
+from orchestrator.dbt_environment import dbt_environment
+from orchestrator.manifests import compiled_analyses
 from orchestrator.partitions import month_after
 from orchestrator.runs import RunReport, execute, fail_abandoned
 from orchestrator.sensors import COMMAND_LOCK
@@ -33,16 +35,35 @@ LAKE = ("bronze", "silver", "quarantine")
 # In the order of what needs what: the flights' zones come from the airports.
 FULL_FEEDS = ("airlines", "airports", "planes")
 DAILY_FEEDS = ("schedule", "flights", "weather")
+GOLD = ("flight_facts", "airport_hours", "carrier_history", "route_history", "aircraft_history")
+DIMENSIONS = ("airports_not_in_feed", "carriers", "airports", "aircraft", "aircraft_over_time")
+STAGING = ("stg_flights", "stg_airport_hours", "stg_carriers", "stg_airports", "stg_aircraft")
+WAREHOUSE = (
+    "dim_carriers",
+    "dim_airports",
+    "dim_aircraft",
+    "fct_flights",
+    "fct_airport_hours",
+    "mart_on_time_by_carrier",
+    "mart_on_time_by_route",
+    "mart_on_time_by_airport_hour",
+    "mart_on_time_by_aircraft_age",
+    "mart_delay_propagation",
+    "mart_weather_impact",
+)
 LINE = (
     *(f"{layer}/{feed}" for feed in (*FULL_FEEDS, *DAILY_FEEDS) for layer in LAKE),
-    "gold/flight_facts",
-    "gold/carrier_history",
-    "warehouse/fct_flights",
-    "warehouse/mart_on_time_by_carrier",
+    *(f"gold/{model}" for model in (*DIMENSIONS, *GOLD)),
+    *(f"warehouse/{model}" for model in (*STAGING, *WAREHOUSE)),
     "features/carrier_history",
 )
+QUESTIONS = {
+    "worst_routes": "Which routes are late most often?",
+    "aircraft_age_and_delay": "Does an old aircraft mean delay?",
+    "cost_of_weather": "What does weather cost?",
+}
 TABLES = (
-    *(tuple(asset.split("/")) for asset in LINE if not asset.startswith("features/")),
+    *(tuple(asset.split("/")) for asset in LINE if not asset.startswith(("features/", "warehouse/stg_"))),
     ("predictions", "arrival_delay"),
 )
 
@@ -70,6 +91,7 @@ def run_demo(settings: Settings, console: Console, days: int, stop_services: boo
     _print_rows(settings, console)
     _print_checks(console, reports)
     _print_model(settings, console, tomorrow)
+    _print_answers(settings, console)
     _print_seconds(console, reports, time.monotonic() - began)
     if stop_services:
         services.down(settings)
@@ -205,6 +227,23 @@ def _print_model(settings: Settings, console: Console, tomorrow: date) -> None:
         console.print(f"  {name:<9} {ours:.4f}, the base rate alone {base:.4f}: {verdict}, less is better")
     if "auc" in metrics:
         console.print(f"  {'auc':<9} {metrics['auc']:.4f}, the base rate alone 0.5000")
+
+
+def _print_answers(settings: Settings, console: Console) -> None:
+    """What a person would ask, asked of the warehouse: dbt_project/analyses holds the questions."""
+    questions = compiled_analyses(settings, list(QUESTIONS), dbt_environment(settings))
+    for name, question in QUESTIONS.items():
+        answer = ask_warehouse(settings, questions[name])
+        console.print(f"\n[bold]{question}[/] {answer.seconds * 1000:.0f} ms")
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for number, column in enumerate(answer.columns):
+            words = isinstance(answer.rows[0][number], str) if answer.rows else True
+            table.add_column(column.replace("_", " "), justify="left" if words else "right")
+        for row in answer.rows:
+            table.add_row(
+                *["" if value is None else f"{value:,}" if not isinstance(value, str) else value for value in row]
+            )
+        console.print(table)
 
 
 def _print_seconds(console: Console, reports: list[RunReport], whole: float) -> None:

@@ -4,7 +4,9 @@ Belongs here: sending a person's statement and shaping the answer or the engine'
 here: statements of ours, but for counting a table.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -23,6 +25,36 @@ def rows(settings: Settings, engine: Engine, statement: str) -> Iterator[Sequenc
     yield from {"trino": _trino, "clickhouse": _clickhouse, "spark": _spark}[engine](
         settings, statement.rstrip().rstrip(";")
     )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What ClickHouse answered: column names, rows, and the seconds from asking to the last row, the login not counted."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
+    seconds: float
+
+
+def ask_warehouse(settings: Settings, statement: str) -> Answer:
+    """A statement's whole answer from ClickHouse, with its time.
+
+    Raises:
+        AssayError: the engine refused it; the message is the engine's first line.
+    """
+    import clickhouse_connect
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    host, port = settings.clickhouse_address
+    try:
+        with clickhouse_connect.get_client(
+            host=host, port=port, username=settings.clickhouse_user, password=settings.clickhouse_password
+        ) as client:
+            began = time.perf_counter()
+            answer = client.query(statement)
+            return Answer(tuple(answer.column_names), answer.result_rows, time.perf_counter() - began)
+    except (ClickHouseError, OSError) as error:
+        raise _refused("ClickHouse", error, "clickhouse") from None
 
 
 def as_lines(answer: Iterable[Sequence[Any]]) -> Iterator[str]:
@@ -63,18 +95,7 @@ def _trino(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:
 
 
 def _clickhouse(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:
-    import clickhouse_connect
-    from clickhouse_connect.driver.exceptions import ClickHouseError
-
-    host, port = settings.clickhouse_address
-    try:
-        with clickhouse_connect.get_client(
-            host=host, port=port, username=settings.clickhouse_user, password=settings.clickhouse_password
-        ) as client:
-            answer = client.query(statement)
-            yield from answer.result_rows
-    except (ClickHouseError, OSError) as error:
-        raise _refused("ClickHouse", error, "clickhouse") from None
+    yield from ask_warehouse(settings, statement).rows
 
 
 def _spark(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:

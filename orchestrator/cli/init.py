@@ -20,7 +20,13 @@ DOMAIN = (
     "contracts/*",
     "intake/vendor.py",
     "spark_assets/silver/[!_]*.py",
+    "dbt_project/macros/history_of_28_days.sql",
+    "dbt_project/macros/plausible_wind.sql",
     "dbt_project/models/*",
+    "dbt_project/seeds/*",
+    "dbt_project/analyses/*",
+    "dbt_project/tests/every_*.sql",
+    "dbt_project/tests/warehouse/*",
     "feature_repo/definitions.py",
     "feature_repo/feast_objects.py",
     "feature_repo/store.py",
@@ -43,6 +49,7 @@ DOMAIN = (
     "tests/end_to_end/test_*.py",
     "tests/integration/test_features_and_model.py",
     "tests/integration/airports.py",
+    "tests/integration/gold_oracle.py",
     "tests/integration/test_flight_times.py",
     "tests/integration/test_gold.py",
     "tests/integration/test_kills.py",
@@ -50,6 +57,12 @@ DOMAIN = (
     "tests/integration/test_maintenance.py",
     "tests/integration/test_published_totals.py",
     "tests/integration/test_rollback.py",
+    "tests/integration/test_twenty_questions.py",
+    "tests/integration/test_warehouse.py",
+    "tests/integration/twenty_questions.py",
+    "tests/integration/year.py",
+    "tests/integration/year_oracle.py",
+    "tests/unit/test_column_lineage.py",
     "tests/unit/test_dbt_targets.py",
     "tests/unit/test_domain.py",
     "tests/integration/test_init.py",
@@ -120,11 +133,11 @@ def _fill(folder: Path) -> None:
         heading, _, text = page.read_text(encoding="utf-8").partition("\n\n")
         page.write_text(f"{heading}\n\n{NOTE}{ONLY_HERE.sub('', text)}", encoding="utf-8")
     # Imported late: a command that is refused needs no Spark schemas.
-    from orchestrator.dbt_sources import FILE, silver_sources
+    from orchestrator.dbt_sources import FILE, feed_sources
 
     sources = folder / FILE.relative_to(PROJECT)
     sources.parent.mkdir(parents=True)
-    sources.write_text(silver_sources({}), encoding="utf-8")
+    sources.write_text(feed_sources({}), encoding="utf-8")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -123,9 +123,23 @@ def doctor() -> None:
 def env() -> None:
     """Print exports for plain dagster, dbt, feast and mlflow: eval "$(./assay env)"."""
     from deploy.embedded.environment import exports
+    from orchestrator.dbt_environment import exports_for_people
 
-    for name, value in exports(load()).items():
+    settings = load()
+    for name, value in (exports(settings) | exports_for_people(settings)).items():
         print(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def grants(
+    user: Annotated[str, typer.Option("--user", help="The analyst, as the servers know them.")],
+    engine: Annotated[str, typer.Option("--engine", "-e", help="trino or clickhouse; both if omitted.")] = "",
+) -> None:
+    """Print what a real Trino and ClickHouse server must grant an analyst: read all, write schemas of their own."""
+    from orchestrator.cli.grants import grants_of
+
+    for line in grants_of(load(), user, engine):
+        print(line)
 
 
 @app.command()
@@ -186,7 +200,7 @@ def dagster(context: typer.Context) -> None:
 
 @app.command(context_settings=PASS_THROUGH)
 def dbt(context: typer.Context) -> None:
-    """Plain dbt, on the engine that the selected models are built by."""
+    """Plain dbt in your own schemas, on the engine that the selected models are built by; dbt docs is one site for both."""
     from orchestrator.cli.dbt import run_dbt
 
     raise typer.Exit(run_dbt(load(), console, context.args))

@@ -15,7 +15,7 @@ from deploy.embedded import doctor, programs, services
 from foundation.contract import load_contracts
 from foundation.settings import Settings
 from orchestrator.cli.pausing import print_automation
-from orchestrator.dbt_sources import write_silver_sources
+from orchestrator.dbt_sources import write_feed_sources
 from orchestrator.manifests import TARGETS, build, is_current
 
 # The graph cannot load without dbt's manifests, and these are made for the engines' addresses: engines come first.
@@ -24,7 +24,7 @@ NEED_MANIFESTS = ("dagster-code", "dagster-webserver", "dagster-daemon")
 
 def start(settings: Settings, console: Console) -> None:
     """Everything up and ready; the first time, runtimes are fetched and dbt's manifests built."""
-    write_silver_sources(load_contracts())
+    write_feed_sources(load_contracts())
     began = time.monotonic()
     with Progress(
         TextColumn("{task.description}"),

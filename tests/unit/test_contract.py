@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.contract import RESERVED, SUFFIX, Moment, find_contract, load_contract, load_contracts
+from foundation.contract import RESERVED, SUFFIX, Moment, RowMoment, find_contract, load_contract, load_contracts
 from foundation.errors import AssayError
 from tests.unit.feeds import FEED, document, full_document, written
 
@@ -157,6 +157,21 @@ def test_a_daily_feed_expects_the_days_from_its_first_to_its_last(tmp_path: Path
     assert load_contract(written(tmp_path, content)).expects(date(2999, 1, 1))
 
 
+def test_a_row_may_be_known_some_minutes_after_its_own_moment(tmp_path: Path) -> None:
+    content = document()
+    assert load_contract(written(tmp_path, content)).daily.row_available is None
+    column("amount", physicalType="timestamp", required=True)(content)
+    custom("row_available", "amount + 60 minutes")(content)
+    assert load_contract(written(tmp_path, content)).daily.row_available == RowMoment("amount", 60)
+
+
+def test_a_row_that_may_lack_its_moment_cannot_be_known_by_it(tmp_path: Path) -> None:
+    content = document()
+    column("amount", physicalType="timestamp")(content)
+    custom("row_available", "amount + 60 minutes")(content)
+    assert "row_available: amount is no timestamp that every row has" in refusal(tmp_path, lambda _: None, content).what
+
+
 @pytest.mark.parametrize("value", ["2013-03-01", date(2013, 3, 1)], ids=["text", "a day of YAML"])
 def test_a_column_may_have_come_later(tmp_path: Path, value: object) -> None:
     content = document()
@@ -250,6 +265,13 @@ def test_a_column_may_have_every_promised_type(tmp_path: Path, kind: str) -> Non
         (custom("available", "1 06:00 UTC"), ["available", "D+1 06:00 America/New_York"]),
         (custom("available", "D+1 06:00 Mars/Base"), ["available", "Mars/Base"]),
         (custom("available", "D+1 06:00 /etc/passwd"), ["available", "/etc/passwd"]),
+        (custom("row_available", "60 minutes after time_hour"), ["row_available", "time_hour + 60 minutes"]),
+        (custom("row_available", "seen_at + -5 minutes"), ["row_available", "time_hour + 60 minutes"]),
+        (
+            custom("row_available", "amount + 60 minutes"),
+            ["row_available", "amount is no timestamp that every row has"],
+        ),
+        (custom("row_available", "nowhere + 60 minutes"), ["row_available", "nowhere", "drop row_available"]),
         (custom("starts", None), ["starts", "2013-01-01"]),
         (custom("starts", "the first"), ["starts", "'the first'", "2013-01-01"]),
         (custom("ends", "2013-02-30"), ["ends", "2013-02-30", "2013-01-01"]),
@@ -272,6 +294,7 @@ def test_what_could_not_be_honoured_is_refused_by_name(tmp_path: Path, spoil: Sp
         (custom("starts", "2013-01-01"), ["starts", "a full feed has no days; drop it"]),
         (custom("ends", "2013-12-31"), ["ends", "a full feed has no days; drop it"]),
         (custom("available", "D+1 06:00 UTC"), ["available", "a full feed has no days; drop it"]),
+        (custom("row_available", "seen_at + 5 minutes"), ["row_available", "a full feed has no days; drop it"]),
         (column("day", partitioned=True), ["column day", "drop partitioned"]),
         (custom("due", "in June"), ["due", "'in June'", "D+1 06:00 America/New_York"]),
         (without_keys, ["schema", "primaryKey: true"]),

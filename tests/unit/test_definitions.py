@@ -15,12 +15,24 @@ from orchestrator.manifests import TARGETS, manifest_dir
 
 DAILY_FEEDS = ("flights", "schedule", "weather")
 FEEDS = (*DAILY_FEEDS, "airlines", "airports", "planes")
+GOLD_DAILY = ("flight_facts", "airport_hours", "carrier_history", "route_history", "aircraft_history")
+GOLD_WHOLE = ("airports_not_in_feed", "carriers", "airports", "aircraft", "aircraft_over_time")
+WAREHOUSE_DAILY = (
+    "fct_flights",
+    "fct_airport_hours",
+    "mart_on_time_by_carrier",
+    "mart_on_time_by_route",
+    "mart_on_time_by_airport_hour",
+    "mart_on_time_by_aircraft_age",
+    "mart_delay_propagation",
+    "mart_weather_impact",
+)
+DIMENSIONS = ("dim_carriers", "dim_airports", "dim_aircraft")
+VIEWS = ("stg_flights", "stg_airport_hours", "stg_carriers", "stg_airports", "stg_aircraft")
 MATERIALIZABLE = {
     *(f"{layer}/{feed}" for layer in ("bronze", "silver", "quarantine") for feed in FEEDS),
-    "gold/flight_facts",
-    "gold/carrier_history",
-    "warehouse/fct_flights",
-    "warehouse/mart_on_time_by_carrier",
+    *(f"gold/{model}" for model in (*GOLD_DAILY, *GOLD_WHOLE)),
+    *(f"warehouse/{model}" for model in (*WAREHOUSE_DAILY, *DIMENSIONS, *VIEWS)),
     "features/carrier_history",
     "models/arrival_delay",
     "predictions/arrival_delay",
@@ -30,6 +42,9 @@ MATERIALIZABLE = {
     ),
 }
 LANDED = {f"landing/{feed}" for feed in FEEDS}
+EXPOSURES = {
+    f"exposures/{name}" for name in ("worst_routes", "aircraft_age_and_delay", "cost_of_weather", "punctuality_report")
+}
 CHECKS = {"every_bronze_row_has_one_fate", "keys_are_unique_and_required_columns_filled"}
 
 
@@ -42,7 +57,7 @@ def specs(definitions: dg.Definitions) -> Iterator[tuple[str, dg.AssetSpec]]:
 def test_the_assets_are_those_of_the_design(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     assert {key.to_user_string() for key in graph.materializable_asset_keys} == MATERIALIZABLE
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == MATERIALIZABLE | LANDED
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == MATERIALIZABLE | LANDED | EXPOSURES
 
 
 def test_every_asset_has_an_owner_a_group_a_kind_and_a_description(definitions: dg.Definitions) -> None:
@@ -60,8 +75,9 @@ def test_every_asset_stands_in_the_group_of_its_layer(definitions: dg.Definition
     }
 
 
-def test_every_asset_says_when_it_is_late(definitions: dg.Definitions) -> None:
-    assert [name for name, spec in specs(definitions) if spec.freshness_policy is None] == []
+def test_every_asset_but_a_view_says_when_it_is_late(definitions: dg.Definitions) -> None:
+    silent = {name for name, spec in specs(definitions) if spec.freshness_policy is None}
+    assert silent == {f"warehouse/{view}" for view in VIEWS}, "a view is as fresh as what it shows"
 
 
 def test_a_range_is_one_run_for_every_daily_asset(definitions: dg.Definitions) -> None:
@@ -72,7 +88,10 @@ def test_a_range_is_one_run_for_every_daily_asset(definitions: dg.Definitions) -
         if isinstance(graph.get(key).partitions_def, dg.DailyPartitionsDefinition)
     ]
     whole = len(MATERIALIZABLE) - len(daily)
-    assert whole == 2 + 3 * 3 + 7, "the monthly model, the mart, three layers of the full feeds, maintenance"
+    without_days = len(GOLD_WHOLE) + len(DIMENSIONS) + len(VIEWS)
+    assert whole == 1 + 3 * 3 + 7 + without_days, (
+        "the monthly model, three layers of the full feeds, maintenance, dimensions"
+    )
     assert {graph.get(key).backfill_policy for key in daily} == {dg.BackfillPolicy.single_run()}
 
 
@@ -103,7 +122,8 @@ def test_every_feed_has_a_standing_check_of_what_is_due(definitions: dg.Definiti
 
 def test_every_dbt_test_is_a_check_of_its_asset(definitions: dg.Definitions) -> None:
     checked = {key.asset_key.to_user_string() for key in definitions.resolve_asset_graph().asset_check_keys}
-    assert {name for name in MATERIALIZABLE if name.startswith(("gold/", "warehouse/"))} <= checked
+    models = {name for name in MATERIALIZABLE if name.startswith(("gold/", "warehouse/"))}
+    assert models - checked <= {"gold/airports_not_in_feed", *(f"warehouse/{view}" for view in VIEWS)}
 
 
 def test_predictions_depend_on_nothing_that_is_known_only_afterwards(definitions: dg.Definitions) -> None:
@@ -115,10 +135,35 @@ def test_predictions_depend_on_nothing_that_is_known_only_afterwards(definitions
 def test_the_line_has_no_gap_from_landing_to_the_mart(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     line = ["landing/flights", "bronze/flights", "silver/flights", "gold/flight_facts"]
-    line += ["warehouse/fct_flights", "warehouse/mart_on_time_by_carrier"]
+    line += ["warehouse/fct_flights", "warehouse/mart_on_time_by_carrier", "exposures/punctuality_report"]
     for parent, child in pairwise(line):
         parents = {key.to_user_string() for key in graph.get(dg.AssetKey.from_user_string(child)).parent_keys}
         assert parent in parents, child
+
+
+def parents(definitions: dg.Definitions, name: str) -> set[str]:
+    return {
+        key.to_user_string()
+        for key in definitions.resolve_asset_graph().get(dg.AssetKey.from_user_string(name)).parent_keys
+    }
+
+
+def test_a_table_depends_on_what_its_view_shows_as_well_as_on_the_view(definitions: dg.Definitions) -> None:
+    assert parents(definitions, "warehouse/fct_flights") == {"warehouse/stg_flights", "gold/flight_facts"}
+    assert parents(definitions, "warehouse/stg_flights") == {"gold/flight_facts"}
+
+
+def test_weather_of_the_day_before_is_in_a_day_and_older_is_not(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    facts = graph.get(dg.AssetKey(["gold", "flight_facts"]))
+    mapping = {key.to_user_string(): facts.partition_mappings.get(key) for key in facts.parent_keys}
+    assert mapping["silver/weather"] == dg.TimeWindowPartitionMapping(start_offset=-1)
+    assert mapping["silver/flights"] is None
+
+
+def test_every_model_has_an_owner_who_is_a_team(definitions: dg.Definitions) -> None:
+    owners = {name: spec.owners for name, spec in specs(definitions) if name.startswith(("gold/", "warehouse/"))}
+    assert [name for name, found in owners.items() if not all(owner.startswith("team:") for owner in found)] == []
 
 
 def test_every_feed_has_a_landing_sensor_that_is_on(definitions: dg.Definitions) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from foundation.contract import find_contract, load_contracts
+from foundation.contract import RowMoment, find_contract, load_contracts
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -30,3 +30,8 @@ def test_a_schedule_knows_no_outcome() -> None:
     outcomes = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"}
     assert not outcomes & {column.name for column in find_contract("schedule").columns}
     assert outcomes < {column.name for column in find_contract("flights").columns}
+
+
+def test_an_hours_weather_is_known_when_the_hour_is_over_and_a_flight_only_with_its_day() -> None:
+    assert find_contract("weather").daily.row_available == RowMoment("time_hour", 60)
+    assert find_contract("flights").daily.row_available is None

@@ -1,35 +1,44 @@
 {{ config(
-    materialized='incremental',
-    incremental_strategy='insert_overwrite',
-    engine='MergeTree()',
-    partition_by='toYYYYMM(flight_date)',
-    order_by='(carrier, flight_date, origin, flight, sched_dep_time)',
+    unique_key=['flight_date', 'carrier', 'flight', 'origin', 'sched_dep_time'],
+    range_column='flight_date',
+    order_by='(origin, dest, carrier, flight_date, sched_dep_time, flight)',
     tags=['daily'],
 ) }}
 
-with facts as (
-    select *
-    from {{ source('lake', 'gold_flight_facts') }}
-    where {{ in_months_of_range('flight_date') }}
-),
-
-final as (
+with final as (
     select
-        -- lake columns arrive as Nullable, which a sorting key may not be; Gold's tests hold that these are filled
-        assumeNotNull(flight_date) as flight_date,
-        assumeNotNull(carrier) as carrier,
-        assumeNotNull(flight) as flight,
-        assumeNotNull(origin) as origin,
-        assumeNotNull(dest) as dest,
+        flight_date,
+        carrier,
+        flight,
+        origin,
+        dest,
         tailnum,
-        assumeNotNull(sched_dep_time) as sched_dep_time,
+        sched_dep_time,
+        sched_arr_time,
         scheduled_departure,
+        scheduled_arrival,
+        actual_departure,
+        actual_arrival,
         distance,
         dep_delay,
         arr_delay,
-        assumeNotNull(is_cancelled) as is_cancelled,
-        is_delayed
-    from facts
+        air_time,
+        is_cancelled,
+        is_diverted,
+        is_delayed,
+        was_planned,
+        aircraft_age_years,
+        weather_at,
+        weather_available_at,
+        weather_temp,
+        weather_wind_speed,
+        weather_wind_gust,
+        weather_precip,
+        weather_visib,
+        weather_pressure,
+        weather_humid
+    from {{ ref('stg_flights') }}
+    where {{ in_months_of_range('flight_date') }}
 )
 
 select * from final

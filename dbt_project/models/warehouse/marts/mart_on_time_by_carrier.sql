@@ -1,4 +1,9 @@
-{{ config(materialized='table', engine='MergeTree()', order_by='(carrier, month)') }}
+{{ config(
+    unique_key=['carrier', 'month'],
+    range_column='month',
+    order_by='(carrier, month)',
+    tags=['daily'],
+) }}
 
 with flights as (
     select
@@ -8,16 +13,17 @@ with flights as (
         is_delayed,
         arr_delay
     from {{ ref('fct_flights') }}
+    where {{ in_months_of_range('flight_date') }}
 ),
 
 final as (
     select
         carrier,
         month,
-        count() as flights,
-        countIf(is_cancelled) as cancelled,
-        count(arr_delay) as arrivals,
-        countIf(is_delayed) as delayed,
+        toUInt32(count()) as flights,
+        toUInt32(countIf(is_cancelled)) as cancelled,
+        toUInt32(count(arr_delay)) as arrivals,
+        toUInt32(countIf(is_delayed)) as delayed,
         1 - delayed / nullIf(arrivals, 0) as on_time_share,
         avg(arr_delay) as mean_arrival_delay
     from flights

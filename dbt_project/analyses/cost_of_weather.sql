@@ -1,0 +1,28 @@
+{{ config(enabled=target.type == 'clickhouse') }}
+
+-- What does weather cost? Minutes late beyond those of fair weather at the same airport in the same month.
+with conditions as (
+    select
+        weather_condition,
+        sum(flights) as flights,
+        sum(cancelled) as cancelled,
+        sum(arrivals) as arrivals,
+        sum(delayed) as delayed,
+        sum(extra_minutes) as extra_minutes
+    from {{ ref('mart_weather_impact') }}
+    group by weather_condition
+),
+
+final as (
+    select
+        weather_condition as weather,
+        flights,
+        round(100 * cancelled / flights, 1) as cancelled_percent,
+        round(100 * delayed / nullIf(arrivals, 0), 1) as late_percent,
+        round(extra_minutes / nullIf(arrivals, 0), 1) as extra_minutes_each,
+        round(extra_minutes / 60) as extra_hours
+    from conditions
+    order by extra_hours desc, weather
+)
+
+select * from final

@@ -1,0 +1,7 @@
+{{ config(
+    unique_key=['tailnum', 'flight_date'],
+    range_column='flight_date',
+    tags=['daily'],
+) }}
+
+{{ history_of_28_days(['tailnum']) }}

@@ -1,0 +1,92 @@
+"""The batched event log keeps what Dagster's own keeps, and each reads what the other wrote."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from orchestrator.event_log import BatchedSqliteEventLog
+
+DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-11")
+KEY = dg.AssetKey("table")
+RANGE = {"dagster/asset_partition_range_start": "2013-01-02", "dagster/asset_partition_range_end": "2013-01-06"}
+
+
+def instance_of(home: Path, batched: bool) -> dg.DagsterInstance:
+    home.mkdir(exist_ok=True)
+    log = f"""
+event_log_storage:
+  module: orchestrator.event_log
+  class: BatchedSqliteEventLog
+  config: {{base_dir: "{home / "history" / "runs"}"}}
+"""
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n" + (log if batched else ""))
+    return dg.DagsterInstance.from_config(str(home))
+
+
+def run_range(instance: dg.DagsterInstance) -> str:
+    """A run of five days, each with its own metadata and a tag; returns its id."""
+
+    @dg.asset(key=KEY, partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+    def table(context: dg.AssetExecutionContext) -> None:
+        for number, day in enumerate(context.partition_keys):
+            context.add_asset_metadata({"rows": number}, partition_key=day)
+
+    job = dg.Definitions([table]).resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(instance=instance, tags=RANGE).run_id
+
+
+def kept(instance: dg.DagsterInstance, run_id: str) -> list[object]:
+    """What a reader can see: of the run, of each day, of the asset, of what was planned."""
+    materializations = instance.fetch_materializations(KEY, limit=100).records
+    planned = instance.get_event_records(
+        dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, asset_key=KEY)
+    )
+    newest = instance.get_latest_materialization_event(KEY)
+    assert newest is not None
+    assert newest.asset_materialization is not None
+    return [
+        [(event.event_type, event.partition) for event in map(_event, instance.all_logs(run_id))],
+        [
+            (one.partition_key, one.asset_materialization.metadata["rows"].value)
+            for one in materializations
+            if one.asset_materialization
+        ],
+        sorted(str(one.partition_key) for one in planned),
+        newest.asset_materialization.partition,
+        sorted(instance.get_materialized_partitions(KEY)),
+    ]
+
+
+def _event(entry: dg.EventLogEntry) -> dg.DagsterEvent:
+    return entry.get_dagster_event()
+
+
+@pytest.mark.parametrize("reader_is_batched", [True, False])
+def test_a_range_written_at_once_is_what_one_by_one_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader_is_batched: bool
+) -> None:
+    with instance_of(tmp_path / "single", batched=False) as instance:
+        expected = kept(instance, run_range(instance))
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "3")  # a batch and a rest
+    with instance_of(tmp_path / "batched", batched=True) as instance:
+        assert isinstance(instance.event_log_storage, BatchedSqliteEventLog)
+        run_id = run_range(instance)
+    with instance_of(tmp_path / "batched", batched=reader_is_batched) as instance:
+        assert kept(instance, run_id) == expected
+
+
+def test_a_batch_is_written_at_once_and_not_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    single: list[str] = []
+    store = BatchedSqliteEventLog.store_event
+
+    def counted(self: BatchedSqliteEventLog, event: dg.EventLogEntry) -> None:
+        if event.dagster_event_type:
+            single.append(event.dagster_event_type.value)
+        store(self, event)
+
+    monkeypatch.setattr(BatchedSqliteEventLog, "store_event", counted)
+    with instance_of(tmp_path / "home", batched=True) as instance:
+        run_range(instance)
+    assert not {"ASSET_MATERIALIZATION", "ASSET_MATERIALIZATION_PLANNED"} & set(single)
