@@ -22,7 +22,7 @@ final as (
         round(extra_minutes / nullIf(arrivals, 0), 1) as extra_minutes_each,
         round(extra_minutes / 60) as extra_hours
     from conditions
-    order by extra_hours desc, weather
+    order by extra_hours desc, weather asc
 )
 
 select * from final

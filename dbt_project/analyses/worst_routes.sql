@@ -15,16 +15,16 @@ with routes as (
 
 final as (
     select
-        routes.origin as origin,
-        routes.dest as dest,
+        routes.origin,
+        routes.dest,
         airports.name as destination,
-        routes.arrivals as arrivals,
+        routes.arrivals,
         round(100 * routes.delayed / routes.arrivals, 1) as late_percent,
         round(routes.mean_arrival_delay, 1) as mean_minutes_late
     from routes
     left join {{ ref('dim_airports') }} as airports on routes.dest = airports.faa
     where routes.arrivals >= 30 * routes.months
-    order by late_percent desc, origin, dest
+    order by late_percent desc, origin asc, dest asc
     limit 5
 )
 
