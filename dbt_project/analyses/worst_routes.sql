@@ -24,7 +24,7 @@ final as (
     from routes
     left join {{ ref('dim_airports') }} as airports on routes.dest = airports.faa
     where routes.arrivals >= 30 * routes.months
-    order by late_percent desc, origin asc, dest asc
+    order by late_percent desc, routes.origin asc, routes.dest asc
     limit 5
 )
 
