@@ -30,6 +30,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
     pins = pin_published(settings, (*PUBLISHED, "bronze"))
     return {
         **exports(settings),
+        **_clock(settings),
         "ASSAY_WRITES_SHARED": "1",
         "ASSAY_LAKE_PINS": lake_pins([pin for pin in pins if pin.layer in PUBLISHED]),
         "ASSAY_SNAPSHOTS": snapshots(pins),
@@ -43,7 +44,7 @@ def own_environment(settings: Settings) -> dict[str, str]:
         AssayError: the shared environment was never set up, so that there is nothing to read.
     """
     shared_state_dir(settings)
-    return {**exports(settings), **exports_for_people(settings), "ASSAY_WRITES_SHARED": ""}
+    return {**exports(settings), **_clock(settings), **exports_for_people(settings), "ASSAY_WRITES_SHARED": ""}
 
 
 def exports_for_people(settings: Settings) -> dict[str, str]:
@@ -71,6 +72,11 @@ def own_pins(settings: Settings, target: str) -> dict[str, str]:
     return {
         "ASSAY_LAKE_PINS": lake_pins((shared | {pin.view: pin for pin in pin_published(own, ("gold",))}).values()),
     }
+
+
+def _clock(settings: Settings) -> dict[str, str]:
+    """The home's clock, for the freshness of sources: dbt cannot read the home's settings.env."""
+    return {"ASSAY_NOW": settings.now.isoformat()} if settings.now else {}
 
 
 def lake_pins(pins: Iterable[Pin]) -> str:
