@@ -27,11 +27,14 @@ SOURCES = ("bronze", "silver")
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
     """For a call that writes the tables of these settings' environment, on either engine."""
+    return {**exports(settings), **_clock(settings), "ASSAY_WRITES_SHARED": "1", **pins_now(settings)}
+
+
+def pins_now(settings: Settings) -> dict[str, str]:
+    """The lake of these settings' environment as it is now. To be asked again after a call on Trino: ClickHouse must see
+    what that built, and the files of what it replaced are gone."""
     pins = pin_published(settings, (*PUBLISHED, "bronze"))
     return {
-        **exports(settings),
-        **_clock(settings),
-        "ASSAY_WRITES_SHARED": "1",
         "ASSAY_LAKE_PINS": lake_pins([pin for pin in pins if pin.layer in PUBLISHED]),
         "ASSAY_SNAPSHOTS": snapshots(pins),
     }

@@ -9,12 +9,17 @@ machine. The planned and the done materializations of five models and a year, 3,
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, Self
 
-from dagster import EventLogEntry
+from dagster import DagsterEventType, EventLogEntry
 from dagster._core.events import ASSET_EVENTS
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClassData, serialize_value
+
+ASSET, CHECK_PLANNED = "asset", "planned check"
 
 
 class BatchedSqliteEventLog(SqliteEventLogStorage):
@@ -26,10 +31,14 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Stores the events of one run as `store_event` would one after the other, in one transaction a database: the run's
-        own, and the index over all runs."""
-        if any(event.dagster_event_type not in ASSET_EVENTS for event in events):
-            super().store_event_batch(events)  # planned checks have a table of their own
-            return
+        own, and the index over all runs. The planned events of a range hold both kinds."""
+        for kind, some in groupby(events, key=_kind):
+            if kind is None:
+                super().store_event_batch(list(some))
+            else:
+                self._store_at_once(list(some), kind)
+
+    def _store_at_once(self, events: Sequence[EventLogEntry], kind: str) -> None:
         statements = [self.prepare_insert_event(event) for event in events]
         with self.run_connection(events[0].run_id) as connection:
             for statement in statements:
@@ -37,10 +46,37 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
         with self.index_transaction() as connection:
             results = [connection.execute(statement) for statement in statements]
             ids = [key[0] for result in results if (key := result.inserted_primary_key)]
+            numbered = list(zip(events, ids, strict=True))
+            if kind == CHECK_PLANNED:
+                # As Dagster does, but that the event is made into text once, and not for each of its days.
+                rows = [row for event, number in numbered for row in self._planned_check_rows(event, number)]
+                connection.execute(AssetCheckExecutionsTable.insert(), rows)
+                return
             self._store_asset_event_tags(connection, events, ids)
             # What is known of an asset is its last event's.
-            newest = {
-                event.get_dagster_event().asset_key: (event, number) for event, number in zip(events, ids, strict=True)
-            }
+            newest = {event.get_dagster_event().asset_key: (event, number) for event, number in numbered}
             for event, number in newest.values():
                 self._store_asset_event(connection, event, number)
+
+    def _planned_check_rows(self, event: EventLogEntry, event_id: int) -> list[dict[str, Any]]:
+        planned = event.get_dagster_event().asset_check_planned_data
+        row = {
+            "asset_key": planned.asset_key.to_string(),
+            "check_name": planned.check_name,
+            "run_id": event.run_id,
+            "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+            "evaluation_event": serialize_value(event),
+            "evaluation_event_timestamp": self._event_insert_timestamp(event),
+            "evaluation_event_storage_id": event_id,
+        }
+        days = planned.partitions_subset.get_partition_keys() if planned.partitions_subset else [None]
+        return [{**row, "partition": day} for day in days]
+
+
+def _kind(event: EventLogEntry) -> str | None:
+    """What is stored alike, or None for what is stored one by one."""
+    if event.dagster_event_type in ASSET_EVENTS:
+        return ASSET
+    if event.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+        return CHECK_PLANNED
+    return None

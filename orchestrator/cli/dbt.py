@@ -20,13 +20,18 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
+from deploy.embedded.environment import exports
 from foundation.errors import AssayError
 from foundation.lock import writer_lock
 from foundation.names import schema_prefix
 from foundation.settings import Settings
 from orchestrator.cli.arguments import day_of
+<<<<<<< HEAD
 from orchestrator.cli.engines import AWAY
 from orchestrator.dbt_environment import dbt_environment, own_environment, own_pins
+=======
+from orchestrator.dbt_environment import own_environment, own_pins, pins_now
+>>>>>>> bench5
 from orchestrator.dbt_errors import place, places, sent_statement, summary
 from orchestrator.manifests import DBT_PROJECT, TARGETS, build, manifest_dir
 from orchestrator.selection import WORD, Graph, across
@@ -150,7 +155,7 @@ class DbtCall:
     def variables(self) -> dict[str, str]:
         """What dbt reads from its environment on both engines."""
         if self.shared or self.writes.environment == self.settings.environment:
-            return dbt_environment(self.settings)
+            return {**exports(self.settings), "ASSAY_WRITES_SHARED": "1"}
         return own_environment(self.settings)
 
     def run(self, target: str, words: Sequence[str], rows: int = 0) -> int:
@@ -228,8 +233,8 @@ class DbtCall:
 
     def pin(self, target: str) -> None:
         """Lets dbt on an engine read the lake as it is now."""
-        if self.writes.environment != self.settings.environment:
-            os.environ.update(own_pins(self.settings, target))
+        own = self.writes.environment != self.settings.environment
+        os.environ.update(own_pins(self.settings, target) if own else pins_now(self.settings))
 
     def _show_the_lake(self) -> None:
         """The views on the lake as of now: `show` runs no on-run-start."""

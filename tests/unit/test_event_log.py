@@ -9,6 +9,7 @@ from orchestrator.event_log import BatchedSqliteEventLog
 
 DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-11")
 KEY = dg.AssetKey("table")
+CHECKS = ("rows_are_there", "keys_are_unique")
 RANGE = {"dagster/asset_partition_range_start": "2013-01-02", "dagster/asset_partition_range_end": "2013-01-06"}
 
 
@@ -25,12 +26,20 @@ event_log_storage:
 
 
 def run_range(instance: dg.DagsterInstance) -> str:
-    """A run of five days, each with its own metadata and a tag; returns its id."""
+    """A run of five days, each with its own metadata and a tag, and of two checks; returns its id."""
 
-    @dg.asset(key=KEY, partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
-    def table(context: dg.AssetExecutionContext) -> None:
+    @dg.asset(
+        key=KEY,
+        partitions_def=DAYS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[dg.AssetCheckSpec(name, asset=KEY) for name in CHECKS],
+    )
+    def table(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         for number, day in enumerate(context.partition_keys):
             context.add_asset_metadata({"rows": number}, partition_key=day)
+        return dg.MaterializeResult(
+            check_results=[dg.AssetCheckResult(passed=name == CHECKS[0], check_name=name) for name in CHECKS]
+        )
 
     job = dg.Definitions([table]).resolve_implicit_global_asset_job_def()
     return job.execute_in_process(instance=instance, tags=RANGE).run_id
@@ -55,6 +64,13 @@ def kept(instance: dg.DagsterInstance, run_id: str) -> list[object]:
         sorted(str(one.partition_key) for one in planned),
         newest.asset_materialization.partition,
         sorted(instance.get_materialized_partitions(KEY)),
+        sorted(
+            (name, str(one.partition), one.status.value, one.event is not None)
+            for name in CHECKS
+            for one in instance.event_log_storage.get_asset_check_execution_history(
+                dg.AssetCheckKey(KEY, name), limit=100
+            )
+        ),
     ]
 
 
@@ -89,4 +105,6 @@ def test_a_batch_is_written_at_once_and_not_one_by_one(tmp_path: Path, monkeypat
     monkeypatch.setattr(BatchedSqliteEventLog, "store_event", counted)
     with instance_of(tmp_path / "home", batched=True) as instance:
         run_range(instance)
-    assert not {"ASSET_MATERIALIZATION", "ASSET_MATERIALIZATION_PLANNED"} & set(single)
+    assert not {"ASSET_MATERIALIZATION", "ASSET_MATERIALIZATION_PLANNED", "ASSET_CHECK_EVALUATION_PLANNED"} & set(
+        single
+    )
