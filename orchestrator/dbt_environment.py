@@ -26,8 +26,13 @@ SOURCES = ("bronze", "silver")
 
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
-    """For a call that writes the tables of these settings' environment, on either engine."""
-    return {**exports(settings), **_clock(settings), "ASSAY_WRITES_SHARED": "1", **pins_now(settings)}
+    """For one call that writes the tables of these settings' environment, on either engine."""
+    return {**shared_environment(settings), **pins_now(settings)}
+
+
+def shared_environment(settings: Settings) -> dict[str, str]:
+    """The same without the state of the lake, which each of several calls asks for anew."""
+    return {**exports(settings), **_clock(settings), "ASSAY_WRITES_SHARED": "1"}
 
 
 def pins_now(settings: Settings) -> dict[str, str]:

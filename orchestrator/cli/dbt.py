@@ -20,18 +20,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from deploy.embedded.environment import exports
 from foundation.errors import AssayError
 from foundation.lock import writer_lock
 from foundation.names import schema_prefix
 from foundation.settings import Settings
 from orchestrator.cli.arguments import day_of
-<<<<<<< HEAD
 from orchestrator.cli.engines import AWAY
-from orchestrator.dbt_environment import dbt_environment, own_environment, own_pins
-=======
-from orchestrator.dbt_environment import own_environment, own_pins, pins_now
->>>>>>> bench5
+from orchestrator.dbt_environment import own_environment, own_pins, pins_now, shared_environment
 from orchestrator.dbt_errors import place, places, sent_statement, summary
 from orchestrator.manifests import DBT_PROJECT, TARGETS, build, manifest_dir
 from orchestrator.selection import WORD, Graph, across
@@ -155,7 +150,7 @@ class DbtCall:
     def variables(self) -> dict[str, str]:
         """What dbt reads from its environment on both engines."""
         if self.shared or self.writes.environment == self.settings.environment:
-            return {**exports(self.settings), "ASSAY_WRITES_SHARED": "1"}
+            return shared_environment(self.settings)
         return own_environment(self.settings)
 
     def run(self, target: str, words: Sequence[str], rows: int = 0) -> int:
