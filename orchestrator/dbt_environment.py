@@ -26,8 +26,13 @@ SOURCES = ("bronze", "silver")
 
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
-    """For a call that writes the tables of these settings' environment, on either engine."""
-    return {**exports(settings), "ASSAY_WRITES_SHARED": "1", **pins_now(settings)}
+    """For one call that writes the tables of these settings' environment, on either engine."""
+    return {**shared_environment(settings), **pins_now(settings)}
+
+
+def shared_environment(settings: Settings) -> dict[str, str]:
+    """The same without the state of the lake, which each of several calls asks for anew."""
+    return {**exports(settings), **_clock(settings), "ASSAY_WRITES_SHARED": "1"}
 
 
 def pins_now(settings: Settings) -> dict[str, str]:
@@ -47,7 +52,7 @@ def own_environment(settings: Settings) -> dict[str, str]:
         AssayError: the shared environment was never set up, so that there is nothing to read.
     """
     shared_state_dir(settings)
-    return {**exports(settings), **exports_for_people(settings), "ASSAY_WRITES_SHARED": ""}
+    return {**exports(settings), **_clock(settings), **exports_for_people(settings), "ASSAY_WRITES_SHARED": ""}
 
 
 def exports_for_people(settings: Settings) -> dict[str, str]:
@@ -75,6 +80,11 @@ def own_pins(settings: Settings, target: str) -> dict[str, str]:
     return {
         "ASSAY_LAKE_PINS": lake_pins((shared | {pin.view: pin for pin in pin_published(own, ("gold",))}).values()),
     }
+
+
+def _clock(settings: Settings) -> dict[str, str]:
+    """The home's clock, for the freshness of sources: dbt cannot read the home's settings.env."""
+    return {"ASSAY_NOW": settings.now.isoformat()} if settings.now else {}
 
 
 def lake_pins(pins: Iterable[Pin]) -> str:

@@ -120,7 +120,7 @@ def _errors(call: DbtCliInvocation) -> list[AssayError]:
 def _error(call: DbtCliInvocation, result: Mapping[str, Any]) -> AssayError:
     props = call.manifest["nodes"].get(result["unique_id"], {})
     where = props.get("original_file_path", "")
-    if props.get("resource_type") == "test":
+    if props.get("resource_type") == "test" and result["status"] == "fail":
         of = ", ".join(parent.rsplit(".", 1)[-1] for parent in parents(props))
         return AssayError(
             f"test {props['name']} of {of} found {result['failures']} rows (dbt_project/{where})",

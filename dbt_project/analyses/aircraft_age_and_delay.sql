@@ -4,18 +4,18 @@
 with ages as (
     select
         multiIf(
-            aircraft_age_years is null, 'not known',
-            aircraft_age_years < 5, '0 to 4',
-            aircraft_age_years < 10, '5 to 9',
-            aircraft_age_years < 15, '10 to 14',
-            aircraft_age_years < 20, '15 to 19',
+            by_month.aircraft_age_years is null, 'not known',
+            by_month.aircraft_age_years < 5, '0 to 4',
+            by_month.aircraft_age_years < 10, '5 to 9',
+            by_month.aircraft_age_years < 15, '10 to 14',
+            by_month.aircraft_age_years < 20, '15 to 19',
             '20 and more'
         ) as years_old,
-        min(aircraft_age_years) as youngest,
-        sum(arrivals) as arrivals,
-        sum(delayed) as delayed,
-        sum(mean_arrival_delay * arrivals) as minutes_late
-    from {{ ref('mart_on_time_by_aircraft_age') }}
+        min(by_month.aircraft_age_years) as youngest,
+        sum(by_month.arrivals) as arrivals,
+        sum(by_month.delayed) as delayed,
+        sum(by_month.mean_arrival_delay * by_month.arrivals) as minutes_late
+    from {{ ref('mart_on_time_by_aircraft_age') }} as by_month
     group by years_old
 ),
 

@@ -86,10 +86,11 @@ KILL = re.compile(
 REFUSED = re.compile(
     rb"\A\s*(?P<access>GRANT|REVOKE|SET\s+(?:DEFAULT\s+)?ROLE|EXECUTE\s+AS|"
     rb"(?:CREATE|ALTER|DROP)\s+(?:OR\s+REPLACE\s+)?" + ACCESS + rb")\b"
-    rb"|\bENGINE\s*=?\s*(?P<engine>" + SERVER_ENGINES + rb")"
+    rb"|\bENGINE(?:\s*=\s*|\s+)(?P<engine>" + SERVER_ENGINES + rb")"
     rb"|\b(?P<input>INPUT)\s*\(\s*'"
     rb"|\b(?P<iceberg>INTO\s+(?:TABLE\s+)?FUNCTION\s+ICEBERG\w*|" + ICEBERG_SETTING + rb")\b"
-    rb"|\b(?P<file>INTO\s+OUTFILE|FROM\s+INFILE)\b",
+    rb"|\b(?P<file>INTO\s+OUTFILE|FROM\s+INFILE)\b"
+    rb"|\A\s*SET\b[^;]*?\b(?P<readonly>READONLY)\b",
     re.IGNORECASE,
 )
 
@@ -145,6 +146,8 @@ class Statement:
                     raise iceberg_write()
                 case "file":
                     raise ClickHouseError(78, f"{words} is not allowed: rows come and go in the body")
+                case "readonly":  # it would stick to the session's handle: not even a query could be named any more
+                    raise ClickHouseError(164, "SET readonly is not possible here: add readonly=1 to each request")
                 case _:
                     raise needs_server(words)
 

@@ -68,20 +68,12 @@ CONTENT_TYPES = {
 }
 # fmt: on
 ON = ("1", "true")
-CROSS_ORIGIN = {  # what the server's own configuration lets pages of other origins ask
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Headers": (
-        "origin, x-requested-with, x-clickhouse-format, x-clickhouse-user, x-clickhouse-key, Authorization"
-    ),
-    "Access-Control-Allow-Methods": "POST, GET, OPTIONS",
-    "Access-Control-Max-Age": "86400",
-}
 
 
 class Request:
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self.method, self.path, self.target = scope["method"], scope["path"], scope["query_string"]
-        self.params = dict(parse_qsl(self.target.decode("latin-1"), keep_blank_values=True))
+        self.params = dict(parse_qsl(self.target.decode(errors="replace"), keep_blank_values=True))
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.query_id = self.params.get("query_id") or str(uuid.uuid4())
         if not (self.query_id.isascii() and self.query_id.isprintable()):  # it becomes a header
@@ -144,8 +136,6 @@ class Application:
                 await work(self.threads, reply.more.close)
 
     def without_query(self, request: Request) -> Reply | None:
-        if request.method == "OPTIONS":
-            return Reply(status=204, headers=dict(CROSS_ORIGIN))
         if request.path in ("/ping", "/replicas_status") or (
             request.path == "/" and request.method in ("GET", "HEAD") and not request.target
         ):
@@ -216,9 +206,7 @@ class Application:
         # The engine is not told: `readonly` would stick to a session's handle for good.
         reads_only = request.method in ("GET", "HEAD") or request.params.get("readonly", "0") != "0"
         if reads_only and verb not in READS | {"SET", "USE"}:
-            why = (
-                "For queries over HTTP, method GET implies readonly. You should use method POST for modifying queries."
-            )
+            why = "For queries over HTTP, method GET implies readonly: use POST for modifying queries."
             raise ClickHouseError(164, f"Cannot execute query in readonly mode. {why} (READONLY)")
         return settings
 
@@ -257,7 +245,6 @@ class Application:
             "X-ClickHouse-Timezone": request.params.get("session_timezone") or self.engine.timezone,
             "X-ClickHouse-Format": reply.format,
             "X-ClickHouse-Summary": json.dumps({name: str(value) for name, value in reply.summary.items()}),
-            "Access-Control-Allow-Origin": "*" if request.asks("add_http_cors_header") else None,
             "Content-Length": None if reply.more else str(len(reply.payload)),
             **reply.headers,
         }
@@ -275,7 +262,7 @@ def streamed(start: bytes, blocks: Generator[Any], tag: str, held: contextlib.Ex
             text = str(error)
             yield f"\r\n__exception__\r\n{tag}\r\n{text}\n{len(text.encode()) + 1} {tag}\r\n__exception__\r\n".encode()
             raise
-    # The end goes out after the session is free again, or the client's next query would find it locked.
+    # Only now, with the session free again, the end goes out: the client's next query would find it locked.
 
 
 def failed(error: ClickHouseError) -> Reply:
@@ -291,9 +278,7 @@ def form_fields(body: bytes, content_type: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     for part in form.walk():
         if part.get_filename() is not None:
-            raise ClickHouseError(
-                48, "External tables are not implemented: insert the rows into a temporary table instead"
-            )
+            raise ClickHouseError(48, "External tables are not implemented here: use a temporary table instead")
         name, content = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
         if name and isinstance(content, bytes):
             fields[str(name)] = content.decode()

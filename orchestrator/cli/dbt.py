@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from deploy.embedded.environment import exports
 from foundation.errors import AssayError
 from foundation.lock import writer_lock
 from foundation.names import schema_prefix
 from foundation.settings import Settings
 from orchestrator.cli.arguments import day_of
-from orchestrator.dbt_environment import own_environment, own_pins, pins_now
+from orchestrator.cli.engines import AWAY
+from orchestrator.dbt_environment import own_environment, own_pins, pins_now, shared_environment
 from orchestrator.dbt_errors import place, places, sent_statement, summary
 from orchestrator.manifests import DBT_PROJECT, TARGETS, build, manifest_dir
 from orchestrator.selection import WORD, Graph, across
@@ -44,6 +44,8 @@ ASKING_NOTHING = ("ls", "list", "parse", "deps", "clean", "debug")
 LISTING = ("ls", "list", "source", "docs", "compile")
 MADE = ("model", "seed", "snapshot", "test", "unit_test")
 FOLDERS = {"gold": "trino", "warehouse": "clickhouse"}
+# Libraries that tell of each attempt to connect, and Trino's of a package for OAuth2 that nobody needs; dbt says it once.
+CHATTY = ("trino.auth", "trino.client", "urllib3.connectionpool", "clickhouse_connect.driver._backend.http_sync")
 HELP = """\
 ./assay dbt COMMAND … is dbt in your own schemas, on the engine that the selected models are built by. Of its own it has:
 
@@ -148,7 +150,7 @@ class DbtCall:
     def variables(self) -> dict[str, str]:
         """What dbt reads from its environment on both engines."""
         if self.shared or self.writes.environment == self.settings.environment:
-            return {**exports(self.settings), "ASSAY_WRITES_SHARED": "1"}
+            return shared_environment(self.settings)
         return own_environment(self.settings)
 
     def run(self, target: str, words: Sequence[str], rows: int = 0) -> int:
@@ -165,7 +167,7 @@ class DbtCall:
             done = self.invoke(target, words)
         if done.success and rows:
             self._show(target, done, rows)
-        for line in mistakes(done, manifest_dir(self.writes, target)):
+        for line in mistakes(done, target, manifest_dir(self.writes, target)):
             Console(highlight=False).print(line, style="bold red", markup=False, soft_wrap=True)
         return exit_code(done)
 
@@ -177,8 +179,8 @@ class DbtCall:
         """
         from dbt.cli.main import dbtRunner
 
-        # It says at each start that a package for OAuth2 is missing.
-        logging.getLogger("trino.auth").disabled = True
+        for name in CHATTY:
+            logging.getLogger(name).disabled = True
         where = str(folder or manifest_dir(self.writes, target))
         os.environ["DBT_TARGET_PATH"] = os.environ["DBT_LOG_PATH"] = where
         at = [] if target_of(words) else ["--target", target]
@@ -197,7 +199,7 @@ class DbtCall:
                 build(self.settings, target)
             parsed = self.invoke(target, ["--quiet", "parse"])
             if not parsed.success:
-                for line in mistakes(parsed, manifest_dir(self.writes, target)):
+                for line in mistakes(parsed, target, manifest_dir(self.writes, target)):
                     Console(highlight=False).print(line, style="bold red", markup=False, soft_wrap=True)
                 raise Unparsed(exit_code(parsed))
             self._manifests[target] = parsed.result  # pyright: ignore[reportArgumentType]
@@ -299,9 +301,11 @@ def exit_code(result: "dbtRunnerResult") -> int:
     return 2
 
 
-def mistakes(done: "dbtRunnerResult", target_path: Path) -> list[str]:
+def mistakes(done: "dbtRunnerResult", target: str, target_path: Path) -> list[str]:
     """File, line and complaint of each node that failed, after dbt's own account of it."""
     if done.exception is not None:
+        if any(sign in str(done.exception) for sign in AWAY):
+            return [f"{target} does not answer. Next: run ./assay up; ./assay logs {target} says why it went away."]
         return [f"{place}: correct it, then run this again" for place in places(str(done.exception))]
     failed = [result for result in getattr(done.result, "results", ()) if result.status in ("error", "runtime error")]
     return [

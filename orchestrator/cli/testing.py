@@ -17,7 +17,7 @@ from foundation.settings import PROJECT
 CHECKS = {
     "lint": ["ruff", "check", "."],
     "format": ["ruff", "format", "--check", "."],
-    "SQL": ["sqlfluff", "lint", "dbt_project/models"],
+    "SQL": ["sqlfluff", "lint", "dbt_project/models", "dbt_project/analyses"],
     "types": ["basedpyright", "--level", "error"],
     "imports": ["lint-imports", "--no-cache"],
     "unit tests": ["pytest", "tests/unit"],

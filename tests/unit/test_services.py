@@ -119,6 +119,27 @@ def test_passwords_are_in_no_command_line_and_only_where_they_are_used(settings:
     assert knows == ["clickhouse", "dagster-code", "dagster-webserver", "dagster-daemon"]
 
 
+def test_with_a_real_clickhouse_server_the_embedded_one_is_not_among_the_programs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.prepare_home(settings)
+    for name, value in (
+        ("CLICKHOUSE_HOST", "clickhouse.example"),
+        ("CLICKHOUSE_PASSWORD", "theirs"),
+        ("SPARK_REMOTE", "sc://spark.example:15002"),
+        ("TRINO_HOST", "trino.example"),
+        ("ICEBERG_CATALOG_URI", "http://catalog.example/api"),
+        ("ASSAY_WAREHOUSE_URI", "s3://lake/warehouse"),
+    ):
+        monkeypatch.setenv(name, value)
+    theirs = load(settings.home)
+    assert theirs.clickhouse_address[0] == "clickhouse.example"
+    parts = Runtimes(Path("java"), Path("java"), Path("spark"), (Path("jars"),), Path("trino"))
+    made = programs.programs(theirs, ports.assign(theirs, [], nobody), parts)
+    assert "clickhouse" not in [program.name for program in made]
+    assert not [program for program in made if any("clickhouse_server" in word for word in program.command)]
+
+
 def test_a_long_home_keeps_its_sockets_elsewhere(tmp_path: Path, settings: Settings) -> None:
     long = load(tmp_path / ("x" * 120))
     folder = programs.scratch(long)

@@ -5,6 +5,10 @@
     tags=['daily'],
 ) }}
 
+-- Its tests look its codes up in these, so they are made first.
+-- depends_on: {{ ref('dim_carriers') }}
+-- depends_on: {{ ref('dim_airports') }}
+
 with final as (
     select
         flight_date,

@@ -5,8 +5,8 @@
     tags=['daily'],
 ) }}
 
--- Only what departed can pass a delay on. The order is the one flown: after a change of aircraft the schedule would set a
--- departure before the arrival that it waited for.
+-- Only what departed can pass a delay on. The order is the one flown: after a change of aircraft the schedule would set
+-- a departure before the arrival that it waited for.
 with departures as (
     select
         toStartOfMonth(flight_date) as month,
