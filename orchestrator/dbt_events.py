@@ -18,7 +18,7 @@ from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 from foundation.errors import AssayError
 from orchestrator.column_lineage import column_lineage
 from orchestrator.dbt_graph import parents
-from orchestrator.reporting import failure
+from orchestrator.reporting import add_metadata, failure
 
 REPORT = re.compile(r"assay_report (\{.*\})")
 FAILED = ("error", "fail", "runtime error")
@@ -85,9 +85,11 @@ def _told(
         of_table["dagster/row_count"] = report["rows"]
     if not days:
         return output.with_metadata({**output.metadata, **metadata, **of_table})
-    for day in days:
-        last = of_table if day == days[-1] else {}
-        context.add_asset_metadata({**_rows_of(report, day), **last}, asset_key=key_of(props), partition_key=str(day))
+    add_metadata(
+        context,
+        key_of(props),
+        {day: {**_rows_of(report, day), **(of_table if day == days[-1] else {})} for day in days},
+    )
     return output.with_metadata({**output.metadata, **metadata})
 
 

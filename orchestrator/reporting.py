@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
 from foundation.contract import Column, Contract
 from foundation.errors import AssayError
@@ -41,17 +42,29 @@ def report_parts(
     """
     for key, parts in metadata.items():
         # A step that fails records nothing by itself, nor does it for an asset that it wrote without being asked for.
-        by_itself = not errors and key in context.selected_asset_keys
+        if not errors and key in context.selected_asset_keys:
+            add_metadata(context, key, parts)
+            continue
         for part, values in parts.items():
             partition = None if part is None else str(part)
-            if by_itself:
-                context.add_asset_metadata(dict(values), asset_key=key, partition_key=partition)
-            else:
-                context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=dict(values)))
+            context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=dict(values)))
     if not errors:
         return
     written = set(next(iter(metadata.values()), {})) - set(errors)
     raise failure(list(errors.values()), good=sorted(part for part in written if part is not None))
+
+
+def add_metadata(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, parts: Mapping[date | None, Mapping[str, Any]]
+) -> None:
+    """`context.add_asset_metadata` for many days at once. Each call of that copies and checks all that the step said before:
+    9 s (profiled) for the year of the warehouse's eight models, while dbt waits for its output to be read."""
+    step = context.get_step_execution_context()
+    said = dict(step._metadata_accumulator.per_output_metadata)
+    for part, values in parts.items():
+        handle = AssetMetadataHandle(asset_key=key, partition_key=None if part is None else str(part))
+        said[handle] = {**said.get(handle, {}), **values}
+    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=said)
 
 
 def failure(errors: Sequence[AssayError], good: Sequence[date] = ()) -> dg.Failure:
