@@ -10,18 +10,26 @@ from collections.abc import Sequence
 import dagster as dg
 
 
-def any_partition(but_not_for: Sequence[dg.AssetKey] = (), views: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition:
+def any_partition(
+    but_not_for: Sequence[dg.AssetKey] = (),
+    views: Sequence[dg.AssetKey] = (),
+    optional: Sequence[dg.AssetKey] = (),
+) -> dg.AutomationCondition:
     """Make a partition when what it is made of changed, for any day, not only the latest: a late file is a file too.
 
     Args:
         but_not_for: upstream assets that must be there, but whose change is no reason.
         views: upstream views. They must be there already: one that is being requested is another run's, as it has no
             partitions. Their change is no reason either: it would be one for each day that there is.
+        optional: upstream assets that need not be there; when they come, the partition is made again.
     """
     condition = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
     if but_not_for or views:
         updated = dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets(*but_not_for, *views))
         condition = condition.replace("any_deps_updated", updated)
+    if optional:
+        missing = dg.AutomationCondition.any_deps_missing().ignore(dg.AssetSelection.assets(*optional))
+        condition = condition.replace("any_deps_missing", missing)
     if views:
         absent = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.missing())
         condition &= ~absent.allow(dg.AssetSelection.assets(*views))

@@ -9,6 +9,7 @@ A model says in its YAML what its asset should be, below `config.meta`:
     automation: false                       it is made by hand only
     lookback_days: 27                       a day of it is made of that day and the 27 before it ...
     lookback_days: {weather: 1}             ... or only of that parent's
+    optional: [weather]                     parents that need not be there: when they come, the day is made again
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,7 +65,10 @@ class LakeTranslator(DagsterDbtTranslator):
             of_days = spec.key in self.daily
             # A new delivery of a dimension is no reason to make every day again.
             whole = [dep.asset_key for dep in deps if of_days and dep.asset_key not in self.daily]
-            automation = any_partition(but_not_for=whole, views=[self.key(manifest, view) for view in views])
+            optional = [key for key in (dep.asset_key for dep in deps) if key.path[-1] in meta.get("optional", ())]
+            automation = any_partition(
+                but_not_for=whole, views=[self.key(manifest, view) for view in views], optional=optional
+            )
             usual = DAILY_HOURS if of_days else WHOLE_HOURS
             hours = meta.get("fresh_within_hours")
             freshness = (

@@ -8,7 +8,7 @@ import pytest
 from orchestrator.automation import any_partition, view_condition
 
 DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-02-01")
-GOLD, VIEW, FACTS = (dg.AssetKey(name) for name in ("gold", "view", "facts"))
+GOLD, VIEW, FACTS, WEATHER = (dg.AssetKey(name) for name in ("gold", "view", "facts", "weather"))
 DAY, OTHER = "2013-01-10", "2013-01-20"
 
 
@@ -18,13 +18,18 @@ def definitions(view_version: str = "1") -> dg.Definitions:
     @dg.asset(key=GOLD, partitions_def=DAYS, check_specs=[dg.AssetCheckSpec("right", asset=GOLD, blocking=True)])
     def gold(): ...
 
+    @dg.asset(key=WEATHER, partitions_def=DAYS)
+    def weather() -> None: ...
+
     @dg.asset(key=VIEW, deps=[GOLD], automation_condition=view_condition(), code_version=view_version)
     def view() -> None: ...
 
-    @dg.asset(key=FACTS, deps=[GOLD, VIEW], partitions_def=DAYS, automation_condition=any_partition(views=[VIEW]))
+    condition = any_partition(views=[VIEW], optional=[WEATHER])
+
+    @dg.asset(key=FACTS, deps=[GOLD, VIEW, WEATHER], partitions_def=DAYS, automation_condition=condition)
     def facts() -> None: ...
 
-    return dg.Definitions([gold, view, facts])
+    return dg.Definitions([gold, weather, view, facts])
 
 
 class Ticks:
@@ -100,6 +105,11 @@ def test_nothing_is_made_behind_a_failed_check_until_it_passes(built: Ticks) -> 
     assert built.requested() == set()
     built.checked(passed=True)
     assert built.requested() == {("facts", OTHER)}
+
+
+def test_what_is_optional_holds_nothing_up_and_makes_the_day_again_when_it_comes(built: Ticks) -> None:
+    built.written(WEATHER, DAY)
+    assert built.requested() == {("facts", DAY)}
 
 
 def test_a_check_that_never_ran_holds_nothing_up(built: Ticks) -> None:
