@@ -184,7 +184,7 @@ def load_contract(file: Path) -> Contract:
                     file,
                     f"column {column.name}",
                     f"transformSourceObjects {source!r} is no received column of {feed} or of its refs; "
-                    "write such as [time_hour, airports.tzone]",
+                    "write such as [amount, customers.country]",
                 )
         if column.key and column.since:
             raise _refused(file, f"column {column.name}", "a key must be in every file: drop primaryKey or since")

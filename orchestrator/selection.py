@@ -3,10 +3,10 @@
 Belongs here: translating `+` across the source `lake`, which is Gold to ClickHouse. Does not belong here: what a selection
 means on one engine; that is dbt's to say.
 
-Gold's `flight_facts` is a model on Trino and the source `lake.gold_flight_facts` on ClickHouse: one node of the data, two
-of dbt's. `flight_facts+` therefore becomes `source:lake.gold_flight_facts+` on ClickHouse, `+fct_flights` becomes
-`+flight_facts` on Trino, and a number of steps counts that node once. Translated are words with `+` in front or behind;
-words with a comma or `@` mean on each engine what dbt says.
+Gold's `orders` is a model on Trino and the source `lake.gold_orders` on ClickHouse: one node of the data, two of dbt's.
+`orders+` therefore becomes `source:lake.gold_orders+` on ClickHouse, `+fct_orders` becomes `+orders` on Trino, and a
+number of steps counts that node once. Translated are words with `+` in front or behind; words with a comma or `@` mean on
+each engine what dbt says.
 """
 
 import re
@@ -70,7 +70,7 @@ def _reached(
 
 
 def _source_of(node: str) -> str:
-    """The id on ClickHouse of a Gold model: model.assay.flight_facts is source.assay.lake.gold_flight_facts there."""
+    """The id on ClickHouse of a Gold model: model.assay.orders is source.assay.lake.gold_orders there."""
     kind, project, name = node.split(".")[:3]
     return f"source.{project}.{LAKE}.gold_{name}" if kind in ("model", "seed", "snapshot") else ""
 

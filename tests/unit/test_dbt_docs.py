@@ -15,14 +15,14 @@ def manifest(nodes: dict[str, list[str]], sources: list[str], **more: Any) -> di
     }
 
 
-SILVER = "source.assay.silver.flights"
+SILVER = "source.assay.silver.orders"
 TRINO = manifest({"model.assay.facts": [SILVER]}, [SILVER])
 CLICKHOUSE = manifest(
     {
-        "model.assay.mart": ["source.assay.lake.gold_facts", "source.assay.lake.silver_flights"],
+        "model.assay.mart": ["source.assay.lake.gold_facts", "source.assay.lake.silver_orders"],
         "test.assay.of_gold": ["model.assay.facts"],
     },
-    [SILVER, "source.assay.lake.gold_facts", "source.assay.lake.silver_flights", "source.assay.lake.predictions_delay"],
+    [SILVER, "source.assay.lake.gold_facts", "source.assay.lake.silver_orders", "source.assay.lake.predictions_delay"],
     exposures={"exposure.assay.board": {"depends_on": {"nodes": ["model.assay.mart"]}}},
 )
 

@@ -9,16 +9,16 @@ from orchestrator import dbt_errors
 SOURCE = """{{ config(materialized='table') }}
 
 select
-    carrier,
+    country,
     nonsense
-from {{ ref('fct_flights') }}
+from {{ ref('fct_orders') }}
 """
 SENT = """create table x as
 (
 select
-    carrier,
+    country,
     nonsense
-from warehouse.fct_flights
+from warehouse.fct_orders
 )
 """
 
@@ -38,7 +38,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             ":5",
         ),  # the statement's line 5, by place
         ("Unknown expression identifier `nonsense` in scope", ":5"),
-        ("depends on a node named 'fct_flights' which was not found", ":6"),
+        ("depends on a node named 'fct_orders' which was not found", ":6"),
         ("unexpected '}', expected ')'\n    line 6\n      from {{ ref('fct", ":6"),
         ("Memory limit exceeded", ""),
     ],

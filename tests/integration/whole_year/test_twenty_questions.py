@@ -10,8 +10,8 @@ import pytest
 
 from foundation.settings import Settings
 from orchestrator.cli.engines import Engine, rows
-from tests.integration.twenty_questions import QUESTIONS, TABLES, Question, Spelled
-from tests.integration.year_oracle import Rows
+from tests.integration.whole_year.twenty_questions import QUESTIONS, TABLES, Question, Spelled
+from tests.integration.whole_year.year_oracle import Rows
 
 ENGINES: tuple[Engine, ...] = ("spark", "trino", "clickhouse")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from foundation.settings import Settings
 from orchestrator.cli.engines import rows
-from tests.integration.year import FEEDS, Year
+from tests.integration.whole_year.year import FEEDS, Year
 
 
 def asked(settings: Settings, question: str) -> tuple[Any, ...]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
-from tests.integration import year_oracle as oracle
-from tests.integration.year_oracle import CHANGES, HISTORY_MONTHS, OTHER_CLOCKS, SNOW, WEATHER_DAYS, Rows
+from tests.integration.whole_year import year_oracle as oracle
+from tests.integration.whole_year.year_oracle import CHANGES, HISTORY_MONTHS, OTHER_CLOCKS, SNOW, WEATHER_DAYS, Rows
 
 
 class Spelled(NamedTuple):
