@@ -39,3 +39,8 @@
 {% macro writes_tables() %}
     {{ return(flags.WHICH in ('build', 'run', 'test', 'seed', 'snapshot', 'clone', 'retry', 'run-operation')) }}
 {% endmacro %}
+
+{# What a person types to build the whole of this model again where this call writes. #}
+{% macro build_anew() %}
+    {{ return('./assay dbt build ' ~ ('--shared ' if env_var('ASSAY_WRITES_SHARED', '') == '1') ~ '--full-refresh --select ' ~ model.name) }}
+{% endmacro %}

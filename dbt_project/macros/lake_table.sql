@@ -136,7 +136,7 @@
         {%- do exceptions.raise_compiler_error(
             target ~ ' has other columns than its model:' ~ (' it lacks ' ~ gained | join(', ') ~ ';' if gained else '')
             ~ (' it has ' ~ lost | join(', ') ~ ';' if lost else '') ~ ' the table was left as it was.'
-            ~ '\nNext: build all of it anew: dbt build --full-refresh --select ' ~ model.name
+            ~ '\nNext: build all of it anew: ' ~ build_anew()
         ) -%}
     {%- endif -%}
 {% endmacro %}

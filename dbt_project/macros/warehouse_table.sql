@@ -151,7 +151,7 @@
         {%- do exceptions.raise_compiler_error(
             target_table ~ ' is not as its model describes it:' ~ (' it lacks ' ~ gained | join('; ') ~ '.' if gained else '')
             ~ (' It has ' ~ lost | join('; ') ~ '.' if lost else '') ~ ' The table was left as it was.'
-            ~ '\nNext: build all of it anew: dbt build --full-refresh --select ' ~ model.name
+            ~ '\nNext: build all of it anew: ' ~ build_anew()
         ) -%}
     {%- endif -%}
 {% endmacro %}

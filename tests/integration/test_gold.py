@@ -342,7 +342,7 @@ def test_a_model_whose_columns_changed_is_built_whole_or_refused(spoiled: Lake) 
     before = spoiled.snapshots("carrier_history")
     said = spoiled.refused("run --select carrier_history", DAYS)
     assert "it lacks arrivals_28d bigint; the table was left as it was" in said
-    assert "dbt build --full-refresh --select carrier_history" in said
+    assert "./assay dbt build --full-refresh --select carrier_history" in said
     assert spoiled.snapshots("carrier_history") == before
 
     # The range does not narrow a full refresh.

@@ -378,7 +378,7 @@ def test_a_changed_column_is_refused_by_name_until_all_of_the_table_is_built_ane
     said = refused(assay, "fct_flights")
     assert "it lacks weather_humid Nullable(Float64)" in said
     assert "It has humidity Nullable(Float64)" in said
-    assert "dbt build --full-refresh --select fct_flights" in said
+    assert "./assay dbt build --shared --full-refresh --select fct_flights" in said
     assert parts_of(stack) == files
     assert asides(stack) == []
     built(assay, "run", "fct_flights", "--full-refresh")
