@@ -153,7 +153,7 @@ def declare(settings: Settings) -> Declarations:
     asked = [views[view.name][[*view.served, AVAILABLE_AT]] for view in VIEWS.values()]
     service = FeatureService(
         name=SERVICE,
-        features=[*asked, calendar],
+        features=[*asked, calendar],  # pyright: ignore[reportArgumentType] -- a choice of features is typed as optional
         description="What models/arrival_delay asks for",
         owner=OWNER,
     )

@@ -81,10 +81,10 @@ class AsOfOfflineStore(DuckDBOfflineStore):
                     f'{_unexpired(view, f"view{number}", name, moment)} as "{prefix}{name}"' for name in features
                 ]
             statement = f"select {', '.join(selected)} from asked {' '.join(joins)} order by asked.{ROW}"
-            known = connection.execute(statement).to_arrow_table()
+            known = connection.sql(statement).to_arrow_table()
         calendars = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
-        return IbisRetrievalJob(
-            table=ibis.memtable(known),  # pyright: ignore[reportCallIssue]
+        return IbisRetrievalJob(  # pyright: ignore[reportCallIssue]
+            table=ibis.memtable(known),
             on_demand_feature_views=calendars,
             full_feature_names=full_feature_names,
             metadata=RetrievalMetadata(feature_refs, [*asked.column_names], *window),  # pyright: ignore[reportCallIssue]

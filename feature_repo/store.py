@@ -4,6 +4,7 @@ Belongs here: the guards around Feast's behaviour. Does not belong here: how the
 features exist (definitions.py), models, or when any of this runs.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -74,7 +75,9 @@ def apply(settings: Settings) -> "FeatureStore":
     from sqlalchemy.exc import OperationalError
 
     try:
-        with writer_lock(settings, "feast.registry"):
+        with writer_lock(settings, "feast.registry"), warnings.catch_warnings():
+            # Of on-demand views: Feast calls them experimental. Ours is three columns of arithmetic.
+            warnings.filterwarnings("ignore", message="On demand feature view is an experimental feature")
             store = open_store(settings)
             store.apply(declare(settings).objects)
     except OperationalError as error:
@@ -231,7 +234,7 @@ def online_features(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> li
 
     if not rows:
         return []
-    store = _serving_store(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
+    store = serving_store(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
     # Feast takes no null for a key. No row of Gold has an empty one.
     asked = [
         {
@@ -261,7 +264,7 @@ def online_features(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> li
 
 
 @lru_cache(maxsize=4)
-def _serving_store(settings: Settings) -> "FeatureStore":
+def serving_store(settings: Settings) -> "FeatureStore":
     """Kept between requests: opening one costs more than asking it."""
     return open_store(settings)
 
@@ -341,7 +344,7 @@ def _served(settings: Settings, view: View, keys: list[str], features: list[str]
     if not keys:
         return {name: [] for name in features}
     try:
-        store = _serving_store(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
+        store = serving_store(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
         answer = store.get_online_features(
             features=[f"{view.name}:{name}" for name in features], entity_rows=[{view.key: key} for key in keys]
         )
