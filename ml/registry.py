@@ -168,8 +168,6 @@ def probabilities(settings: Settings, model: RegisteredModel, frame: "pd.DataFra
         AssayError: its files are damaged or gone, or the frame has not the columns that it learnt from.
         RegistryDown: MLflow does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
     mlflow = connect(settings)
     version = f"{model.name} version {model.version}"
     with answering(f"finding the files of {version}"):
@@ -182,13 +180,13 @@ def probabilities(settings: Settings, model: RegisteredModel, frame: "pd.DataFra
             f"restore the artifacts of MLflow run {model.run_id}; or delete version {model.version} in MLflow and materialize "
             f"models/arrival_delay for {model.month}; or go to another champion: ./assay models roll-back",
         ) from error
-    try:
-        return loaded.predict(frame)
-    except MlflowException as error:
+    if lacking := [name for name in loaded.metadata.get_input_schema().input_names() if name not in frame.columns]:
         raise AssayError(
-            f"{version} cannot judge these flights: {_first_line(error)}",
-            "if a feature was taken out, materialize models/arrival_delay: a model learns the columns of ml/features.py",
-        ) from error
+            f"{version} learnt from {', '.join(lacking)}, and these flights do not have it",
+            f"if that feature was taken out of ml/features.py, materialize models/arrival_delay from {model.month} on: each "
+            "month learns the columns of today, and is judged against the month before",
+        )
+    return loaded.predict(frame)
 
 
 def _first_line(error: Exception) -> str:
