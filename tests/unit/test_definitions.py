@@ -91,8 +91,8 @@ def test_a_range_is_one_run_for_every_daily_asset(definitions: dg.Definitions) -
     ]
     whole = len(MATERIALIZABLE) - len(daily)
     without_days = len(GOLD_WHOLE) + len(DIMENSIONS) + len(VIEWS)
-    assert whole == 1 + 3 * 3 + 7 + without_days, (
-        "the monthly model, three layers of the full feeds, maintenance, dimensions"
+    assert whole == 2 + 3 * 3 + 7 + without_days, (
+        "the monthly training set and model, three layers of the full feeds, maintenance, dimensions"
     )
     assert {graph.get(key).backfill_policy for key in daily} == {dg.BackfillPolicy.single_run()}
 
