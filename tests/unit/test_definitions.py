@@ -15,7 +15,8 @@ from orchestrator.manifests import TARGETS, manifest_dir
 
 DAILY_FEEDS = ("flights", "schedule", "weather")
 FEEDS = (*DAILY_FEEDS, "airlines", "airports", "planes")
-GOLD_DAILY = ("flight_facts", "airport_hours", "carrier_history", "route_history", "aircraft_history")
+GOLD_DAILY = ("flight_facts", "airport_hours", "carrier_history", "route_history", "aircraft_history", "origin_weather")
+FEATURE_VIEWS = ("carrier_history", "route_history", "aircraft_history", "origin_weather")
 GOLD_WHOLE = ("airports_not_in_feed", "carriers", "airports", "aircraft", "aircraft_over_time")
 WAREHOUSE_DAILY = (
     "fct_flights",
@@ -33,8 +34,9 @@ MATERIALIZABLE = {
     *(f"{layer}/{feed}" for layer in ("bronze", "silver", "quarantine") for feed in FEEDS),
     *(f"gold/{model}" for model in (*GOLD_DAILY, *GOLD_WHOLE)),
     *(f"warehouse/{model}" for model in (*WAREHOUSE_DAILY, *DIMENSIONS, *VIEWS)),
-    "features/carrier_history",
+    *(f"features/{view}" for view in FEATURE_VIEWS),
     "models/arrival_delay",
+    "models/arrival_delay_training_set",
     "predictions/arrival_delay",
     *(
         f"maintenance/{name}"
@@ -89,8 +91,8 @@ def test_a_range_is_one_run_for_every_daily_asset(definitions: dg.Definitions) -
     ]
     whole = len(MATERIALIZABLE) - len(daily)
     without_days = len(GOLD_WHOLE) + len(DIMENSIONS) + len(VIEWS)
-    assert whole == 1 + 3 * 3 + 7 + without_days, (
-        "the monthly model, three layers of the full feeds, maintenance, dimensions"
+    assert whole == 2 + 3 * 3 + 7 + without_days, (
+        "the monthly training set and model, three layers of the full feeds, maintenance, dimensions"
     )
     assert {graph.get(key).backfill_policy for key in daily} == {dg.BackfillPolicy.single_run()}
 
@@ -129,7 +131,7 @@ def test_every_dbt_test_is_a_check_of_its_asset(definitions: dg.Definitions) -> 
 def test_predictions_depend_on_nothing_that_is_known_only_afterwards(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     parents = {key.to_user_string() for key in graph.get(dg.AssetKey(["predictions", "arrival_delay"])).parent_keys}
-    assert parents == {"silver/schedule", "features/carrier_history", "models/arrival_delay"}
+    assert parents == {"silver/schedule", *(f"features/{view}" for view in FEATURE_VIEWS), "models/arrival_delay"}
 
 
 def test_the_line_has_no_gap_from_landing_to_the_mart(definitions: dg.Definitions) -> None:
