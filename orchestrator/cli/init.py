@@ -53,6 +53,7 @@ DOMAIN = (
     # tests of it, or on its files
     "tests/end_to_end/test_*.py",
     "tests/integration/small_lake.py",
+    "tests/integration/test_features.py",
     "tests/integration/test_models.py",
     "tests/integration/airports.py",
     "tests/integration/gold_oracle.py",
