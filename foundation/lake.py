@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 # What ClickHouse shows of the lake. Bronze and quarantine are for engineers: Trino and Spark show them.
-PUBLISHED = ("silver", "gold", "predictions")
+PUBLISHED = ("silver", "gold", "predictions", "monitoring")
 # The layers whose tables are Iceberg's, in the order of the data.
-LAYERS = ("bronze", "silver", "quarantine", "gold", "predictions")
+LAYERS = ("bronze", "silver", "quarantine", "gold", "predictions", "monitoring")
 
 
 @dataclass(frozen=True)
