@@ -1,4 +1,4 @@
-"""What Feast is told: entity, source, feature view and service over Gold.
+"""What Feast is told: entities, sources, feature views and the service over Gold.
 
 Belongs here: names, types, times to live, and which table each view reads. Does not belong here: opening a store
 (configuration.py), or the numbers themselves (dbt). Everything is made per settings, because a branch reads its own tables.
@@ -12,35 +12,116 @@ from foundation.names import CATALOG
 from foundation.settings import Settings
 
 if TYPE_CHECKING:
-    from feast import Entity, FeatureService, FeatureView
+    from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView, PushSource
     from feast.infra.data_sources.contrib.iceberg_catalog.iceberg_source import IcebergSource
 
-ENTITY = "carrier"
+# Named with its version: a model says which service it was fitted on, and another set of features is another service.
 SERVICE = "arrival_delay_v1"
-# The moment a history could be known, as the contracts define it: the event time of the view, and itself a feature, so
-# that every reader can tell how old its features are (Feast returns no event time with historical features).
+CALENDAR = "flight_calendar"
+PUSHED_WEATHER = "origin_weather_push"
+OWNER = "team:machine-learning"
+# The moment a row could be known, as the contracts define it: the event time of each view, and itself a feature, so that
+# every reader can tell how old its features are (Feast returns no event time with historical features).
 AVAILABLE_AT = "available_at"
-# Feast's duckdb store drops every column whose name ends in `_y`: no feature may.
-COUNTS = ("flights", "arrivals", "delayed", "flights_28d", "arrivals_28d")
-RATES = ("delayed_share_28d", "mean_arrival_delay_28d")
 # A history covers 28 days. Once it is older than that, no day it describes lies in the 28 days before the flight, so a
 # null says more than the number does; below that, an outage of some days costs accuracy but not the prediction.
-TIME_TO_LIVE = timedelta(days=28)
+HISTORY_LIVES = timedelta(days=28)
+# Older weather says nothing about the departure; gold/flight_facts draws the same line.
+WEATHER_LIVES = timedelta(hours=6)
+
+COUNTS = ("flights", "arrivals", "delayed", "flights_28d", "arrivals_28d")
+RATES = ("delayed_share", "delayed_share_28d", "mean_arrival_delay_28d")
+MEASURED = ("temp", "humid", "wind_speed", "wind_gust", "precip", "visib", "pressure")
+
+
+@dataclass(frozen=True)
+class View:
+    """A feature view over the table of Gold with its name.
+
+    Args:
+        name: of view, table and asset.
+        entity: what a row is about.
+        key: the column that names it.
+        day: the column that says of which day a row is; its partitions.
+        lives: how long after `available_at` a row may be used.
+        counts, numbers: its features, integers and floats.
+        served: those of them that the service asks for, besides `available_at`.
+    """
+
+    name: str
+    entity: str
+    key: str
+    day: str
+    lives: timedelta
+    counts: tuple[str, ...]
+    numbers: tuple[str, ...]
+    served: tuple[str, ...]
+    description: str
+
+
+def _history(name: str, entity: str, key: str, description: str) -> View:
+    return View(name, entity, key, "flight_date", HISTORY_LIVES, COUNTS, RATES, RATES, description)
+
+
+VIEWS = {
+    view.name: view
+    for view in (
+        _history("carrier_history", "carrier", "carrier", "A carrier's punctuality over the 28 days up to a day"),
+        _history("route_history", "route", "route", "A route's punctuality over the 28 days up to a day"),
+        _history("aircraft_history", "aircraft", "tailnum", "An aircraft's punctuality over the 28 days up to a day"),
+        View(
+            "origin_weather",
+            "origin",
+            "origin",
+            "observation_date",
+            WEATHER_LIVES,
+            (),
+            MEASURED,
+            MEASURED,
+            "The weather of an airport's hour, known when the hour is over",
+        ),
+    )
+}
+KEYS = tuple(view.key for view in VIEWS.values())
+ENTITIES = {
+    "carrier": "An airline, by its IATA code",
+    "route": "Two airports in the order of the flight, by their IATA codes: JFK-LAX",
+    "aircraft": "An aircraft, by its registration",
+    "origin": "An airport of departure, by its IATA code",
+}
+# What a request brings along for the calendar, and what comes of it.
+CALENDAR_INPUT = ("flight_date", "sched_dep_time", "sched_arr_time")
+CALENDAR_FEATURES = ("departure_minute", "arrival_minute", "weekday")
+
+
+def served_features() -> list[str]:
+    """Every feature of the service by its full name, `<view>__<feature>`."""
+    of_views = [f"{view.name}__{name}" for view in VIEWS.values() for name in (*view.served, AVAILABLE_AT)]
+    return [*of_views, *(f"{CALENDAR}__{name}" for name in CALENDAR_FEATURES)]
 
 
 @dataclass(frozen=True)
 class Declarations:
-    """Feast's objects of one environment."""
+    """Feast's objects of one environment, the views and what they need by name."""
 
-    entity: "Entity"
-    source: "IcebergSource"
-    view: "FeatureView"
+    entities: "dict[str, Entity]"
+    sources: "dict[str, IcebergSource]"
+    pushed_weather: "PushSource"
+    views: "dict[str, FeatureView]"
+    calendar: "OnDemandFeatureView"
     service: "FeatureService"
 
     @property
     def objects(self) -> list[Any]:
         """All of them, in the order that `FeatureStore.apply` wants."""
-        return [self.entity, self.source, self.view, self.service]
+        return [
+            *self.entities.values(),
+            *self.sources.values(),
+            self.pushed_weather,
+            *self.views.values(),
+            self.calendar,
+            self.service,
+        ]
 
 
 def declare(settings: Settings) -> Declarations:
@@ -49,17 +130,41 @@ def declare(settings: Settings) -> Declarations:
     Args:
         settings: the environment that names the tables, and the catalog's address.
     """
-    from feast import Entity, FeatureService, FeatureView, Field
-    from feast.infra.data_sources.contrib.iceberg_catalog.iceberg_source import IcebergSource
-    from feast.types import Float64, Int64, String, UnixTimestamp
+    from feast import Entity, FeatureService, PushSource
     from feast.value_type import ValueType
 
-    gold = settings.table("gold", "carrier_history")
-    properties = settings.iceberg_catalog_properties()
-    entity = Entity(
-        name=ENTITY, join_keys=[ENTITY], value_type=ValueType.STRING, description="An airline, by its IATA code"
+    keys = {view.entity: view.key for view in VIEWS.values()}
+    entities = {
+        name: Entity(
+            name=name, join_keys=[keys[name]], value_type=ValueType.STRING, description=description, owner=OWNER
+        )
+        for name, description in ENTITIES.items()
+    }
+    sources = {name: _source(settings, view) for name, view in VIEWS.items()}
+    pushed_weather = PushSource(
+        name=PUSHED_WEATHER,
+        batch_source=sources["origin_weather"],
+        description="Weather that a station sends by the minute, ahead of Gold",
+        owner=OWNER,
     )
-    source = IcebergSource(
+    inputs = {name: source if name != "origin_weather" else pushed_weather for name, source in sources.items()}
+    views = {name: _view(view, entities[view.entity], inputs[name]) for name, view in VIEWS.items()}
+    calendar = _calendar()
+    service = FeatureService(
+        name=SERVICE,
+        features=[*(views[v.name][[*v.served, AVAILABLE_AT]] for v in VIEWS.values()), calendar],
+        description="What models/arrival_delay asks for",
+        owner=OWNER,
+    )
+    return Declarations(entities, sources, pushed_weather, views, calendar, service)
+
+
+def _source(settings: Settings, view: View) -> "IcebergSource":
+    from feast.infra.data_sources.contrib.iceberg_catalog.iceberg_source import IcebergSource
+
+    gold = settings.table("gold", view.name)
+    properties = settings.iceberg_catalog_properties()
+    return IcebergSource(
         name=gold.in_catalog.replace(".", "_"),
         # Not "rest" nor "sql": any other word makes Feast hand these properties to PyIceberg unchanged, whatever `type`
         # they name. With "rest" it would use a small client of its own, which knows neither S3 settings nor PyIceberg's
@@ -71,21 +176,70 @@ def declare(settings: Settings) -> Declarations:
         namespace=gold.schema,
         table=gold.table,
         timestamp_field=AVAILABLE_AT,
-        description="How punctual each carrier was over the 28 days up to and including a day",
+        description=view.description,
+        owner=OWNER,
     )
-    view = FeatureView(
-        name="carrier_history",
+
+
+def _view(view: View, entity: "Entity", source: "IcebergSource | PushSource") -> "FeatureView":
+    from feast import FeatureView
+    from feast.field import Field
+    from feast.types import Float64, Int64, String, UnixTimestamp
+
+    return FeatureView(
+        name=view.name,
         entities=[entity],
-        ttl=TIME_TO_LIVE,
+        ttl=view.lives,
         schema=[
-            Field(name=ENTITY, dtype=String),
-            *(Field(name=name, dtype=Int64) for name in COUNTS),
-            *(Field(name=name, dtype=Float64) for name in RATES),
+            Field(name=view.key, dtype=String),
+            *(Field(name=name, dtype=Int64) for name in view.counts),
+            *(Field(name=name, dtype=Float64) for name in view.numbers),
             Field(name=AVAILABLE_AT, dtype=UnixTimestamp),
         ],
         source=source,
         online=True,
-        description="A carrier's punctuality, known from 06:00 New York time of the day after",
+        description=view.description,
+        owner=OWNER,
     )
-    service = FeatureService(name=SERVICE, features=[view], description="What models/arrival_delay asks for")
-    return Declarations(entity, source, view, service)
+
+
+def _calendar() -> "OnDemandFeatureView":
+    import pandas as pd
+    from feast import RequestSource
+    from feast.field import Field
+    from feast.on_demand_feature_view import on_demand_feature_view
+    from feast.types import Float64, Int64, String
+
+    request = RequestSource(
+        name="flight",
+        schema=[
+            Field(name="flight_date", dtype=String),
+            Field(name="sched_dep_time", dtype=Int64),
+            Field(name="sched_arr_time", dtype=Int64),
+        ],
+        description="What the schedule says of a flight",
+        owner=OWNER,
+    )
+
+    # Feast keeps this function in its registry, apart from this module: it may use nothing but what it imports itself.
+    def flight_calendar(inputs: pd.DataFrame) -> pd.DataFrame:
+        """Minutes since local midnight of hhmm numbers such as 1745 (the vendor's 2400 becomes 1440), and the weekday."""
+        import pandas as pd
+
+        departs, arrives = inputs["sched_dep_time"].astype("float64"), inputs["sched_arr_time"].astype("float64")
+        features = pd.DataFrame(index=inputs.index)
+        features["departure_minute"] = departs // 100 * 60 + departs % 100
+        features["arrival_minute"] = arrives // 100 * 60 + arrives % 100
+        # Feast tries the function on samples of its own, of which the date is no date.
+        day = pd.to_datetime(inputs["flight_date"], format="ISO8601", errors="coerce")
+        features["weekday"] = day.dt.weekday.astype("float64")
+        return features
+
+    return on_demand_feature_view(
+        name=CALENDAR,
+        sources=[request],
+        schema=[Field(name=name, dtype=Float64) for name in CALENDAR_FEATURES],
+        mode="pandas",
+        description="The times of the schedule in minutes since local midnight, and the weekday, Monday as 0",
+        owner=OWNER,
+    )(flight_calendar)

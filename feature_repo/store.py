@@ -1,19 +1,32 @@
-"""The three things done with the feature store: apply, materialize, read point in time.
+"""What is done with the feature store: apply, materialize, read point in time, read online, compare the two.
 
 Belongs here: the guards around Feast's behaviour. Does not belong here: how the store is opened (configuration.py), which
 features exist (definitions.py), models, or when any of this runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from feature_repo.configuration import open_store
-from feature_repo.definitions import AVAILABLE_AT, COUNTS, ENTITY, RATES, declare
+from feature_repo.definitions import (
+    AVAILABLE_AT,
+    CALENDAR,
+    CALENDAR_FEATURES,
+    CALENDAR_INPUT,
+    KEYS,
+    SERVICE,
+    VIEWS,
+    View,
+    declare,
+    served_features,
+)
 from foundation import clock
 from foundation.errors import AssayError
 from foundation.lake import current_snapshot_id, load_table
+from foundation.lock import writer_lock
 from foundation.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +35,7 @@ if TYPE_CHECKING:
 
 # The column of an entity frame that says when each row is judged: Feast's own default name.
 EVENT_TIMESTAMP = "event_timestamp"
-# Gold is rewritten once per run at most; a table that moves under three reads in a row is being rewritten in a loop.
+# Gold is rewritten once per run at most; tables that move under three reads in a row are being rewritten in a loop.
 READS_BEFORE_GIVING_UP = 3
 
 
@@ -33,7 +46,7 @@ class Materialization(TypedDict):
     keys_written: int
     window_start: datetime
     window_end: datetime
-    snapshot_id: int | None
+    snapshot_id: int
 
 
 @dataclass(frozen=True)
@@ -42,64 +55,76 @@ class HistoricalFeatures:
 
     Args:
         frame: the entity frame's rows, once each, in their order and with their index, and the features beside them.
-        snapshot_id: the snapshot of `gold/carrier_history` that was read; None if the table is empty.
+        snapshots: the snapshots that were read, by full table name (`lake.gold.carrier_history`); an empty table that
+            nothing was ever written to has none.
     """
 
     frame: "pd.DataFrame"
-    snapshot_id: int | None
+    snapshots: dict[str, int]
 
 
 def apply(settings: Settings) -> "FeatureStore":
-    """Writes the declarations to the registry: an upsert, 20 ms when nothing changed.
+    """Writes the declarations to the registry: an upsert, some 20 ms when nothing changed.
 
     Returns:
         The store, ready to be asked.
+
+    Raises:
+        AssayError: the registry could not be written.
     """
-    store = open_store(settings)
-    store.apply(declare(settings).objects)
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        with writer_lock(settings, "feast.registry"):
+            store = open_store(settings)
+            store.apply(declare(settings).objects)
+    except OperationalError as error:
+        raise AssayError(
+            f"Feast's registry cannot be written: {error.orig}",
+            "end what holds it, or mend its address, ASSAY_FEAST_REGISTRY; then run this again",
+        ) from error
     return store
 
 
-def materialize(settings: Settings, start: date, end: date) -> Materialization:
-    """Brings the online store up to date for a range of days.
+def materialize(settings: Settings, view: str, start: date, end: date) -> Materialization:
+    """Brings one view's online values up to date for a range of days.
 
-    Feast's SQLite online store keeps what was written last, not what is newest: materializing day 10 and then day 3
-    would serve day 3. So the window always reaches from the range's first history to the newest one in Gold, whatever
-    `end` is; Feast then writes the newest row of each key. A row in Gold is known, so the clock does not cut the
-    window.
+    The online store keeps the newest row of each key whatever the order of writes (online.py), so a backfill of January
+    cannot take back what February wrote. A row in Gold is known, so the clock does not cut the window.
 
     Args:
         settings: the environment.
-        start: the first day of the range (`flight_date`), inclusive.
+        view: a key of `definitions.VIEWS`.
+        start: the first day of the range, inclusive.
         end: the last day, inclusive.
 
     Returns:
-        The range's rows by day (0: Gold has no history for it), the number of keys written, the window, the snapshot
-        read.
+        The range's rows by day (0: Gold has none for it), the number of keys brought up to date, the window of
+        `available_at`, the snapshot read.
 
     Raises:
-        AssayError: Gold has no history for any day of the range, or was rewritten during every read.
+        AssayError: Gold has no row for any day of the range, or was rewritten during every read.
     """
-    name = settings.table("gold", "carrier_history")
+    declared = VIEWS[view]
+    name = settings.table("gold", view)
     store = apply(settings)
     for _ in range(READS_BEFORE_GIVING_UP):
-        table = load_table(settings, "gold", "carrier_history")
+        table = load_table(settings, "gold", view)
         snapshot_id = current_snapshot_id(table)
-        gold = table.scan(selected_fields=(ENTITY, "flight_date", AVAILABLE_AT)).to_arrow().to_pandas()
-        asked = gold[(gold["flight_date"] >= start) & (gold["flight_date"] <= end)]
-        if asked.empty:
-            raise AssayError(
-                f"{name} has no history for {start} to {end}", f"materialize gold/carrier_history for {start} to {end}"
-            )
+        days_asked = f"{declared.day} >= '{start}' and {declared.day} <= '{end}'"
+        columns = (declared.key, declared.day, AVAILABLE_AT)
+        asked = table.scan(row_filter=days_asked, selected_fields=columns).to_arrow().to_pandas()
+        if asked.empty or snapshot_id is None:
+            raise AssayError(f"{name} has no row for {start} to {end}", f"materialize gold/{view} for {start} to {end}")
         window_start = asked[AVAILABLE_AT].min().to_pydatetime().astimezone(UTC)
-        window_end = gold[AVAILABLE_AT].max().to_pydatetime().astimezone(UTC)
-        store.materialize(window_start, window_end, feature_views=["carrier_history"])
-        if current_snapshot_id(load_table(settings, "gold", "carrier_history")) == snapshot_id:
-            rows = asked["flight_date"].value_counts()
+        window_end = asked[AVAILABLE_AT].max().to_pydatetime().astimezone(UTC)
+        store.materialize(window_start, window_end, feature_views=[view])
+        if current_snapshot_id(load_table(settings, "gold", view)) == snapshot_id:
+            rows = asked[declared.day].value_counts()
             days = [start + timedelta(days=n) for n in range((end - start).days + 1)]
             return Materialization(
                 rows_by_day={day: int(rows.get(day, 0)) for day in days},
-                keys_written=int(gold[gold[AVAILABLE_AT] >= window_start][ENTITY].nunique()),
+                keys_written=int(asked[declared.key].nunique()),
                 window_start=window_start,
                 window_end=window_end,
                 snapshot_id=snapshot_id,
@@ -110,16 +135,18 @@ def materialize(settings: Settings, start: date, end: date) -> Materialization:
 def historical_features(settings: Settings, entity_df: "pd.DataFrame") -> HistoricalFeatures:
     """The features of `arrival_delay_v1` as they were known at each row's moment.
 
-    Feast is asked once per distinct key and moment, and its answer is joined back here: flights of one carrier often
-    leave in the same minute, and a store that merges equal keys must not merge flights.
+    Feast is asked for each view once per distinct key and moment, and its answer is joined back here: flights of one
+    carrier often leave in the same minute, and a store that merges equal keys must not merge flights.
 
     Args:
         settings: the environment.
-        entity_df: has `carrier` and `event_timestamp` (with a time zone); other columns come back untouched. A row
-            without either gets null features.
+        entity_df: has the keys `carrier`, `route`, `tailnum` and `origin`, the calendar's `flight_date` (date, or text in
+            ISO form), `sched_dep_time` and `sched_arr_time`, and `event_timestamp` (with a time zone); other columns come
+            back untouched. A row without a key or a moment gets null features of that view.
 
     Returns:
-        Every input row exactly once, all features as float64 with NaN where nothing was known, `available_at` in UTC.
+        Every input row exactly once, all features by full name as float64 with NaN where nothing was known,
+        `<view>__available_at` in UTC.
 
     Raises:
         AssayError: the moments have no time zone, or Gold was rewritten during every read.
@@ -134,34 +161,66 @@ def historical_features(settings: Settings, entity_df: "pd.DataFrame") -> Histor
         )
     # Microseconds, as Iceberg stores them: DuckDB 2.0 cannot cast its nanosecond type with a time zone.
     rows = entity_df.assign(**{EVENT_TIMESTAMP: moments.astype("datetime64[us, UTC]")})
-    asked = rows.filter(items=[ENTITY, EVENT_TIMESTAMP]).dropna().drop_duplicates(ignore_index=True)
-    known, snapshot_id = _ask_feast(settings, asked)
-    frame = rows.merge(known, how="left", on=[ENTITY, EVENT_TIMESTAMP], validate="many_to_one")
-    if len(frame) != len(entity_df):
+    store = apply(settings)
+    for _ in range(READS_BEFORE_GIVING_UP):
+        before = _snapshots(settings)
+        frame = rows
+        for view in VIEWS.values():
+            frame = _beside(frame, _ask_view(store, view, frame), [view.key, EVENT_TIMESTAMP])
+        calendar = _ask_calendar(store, frame)
+        frame = frame.assign(**{name: calendar[name].to_numpy() for name in calendar})
+        if _snapshots(settings) == before:
+            return HistoricalFeatures(frame.set_index(entity_df.index), before)
+    raise _never_stood_still(", ".join(f"gold/{view}" for view in VIEWS))
+
+
+def _ask_view(store: "FeatureStore", view: View, rows: "pd.DataFrame") -> "pd.DataFrame":
+    keys = [view.key, EVENT_TIMESTAMP]
+    asked = rows.filter(items=keys).dropna().drop_duplicates(ignore_index=True)
+    names = [*view.served, AVAILABLE_AT]
+    full = {name: f"{view.name}__{name}" for name in names}
+    types = {full[name]: "float64" for name in view.served} | {full[AVAILABLE_AT]: "datetime64[us, UTC]"}
+    if asked.empty:
+        # Feast looks for the first and last moment of the frame and fails on an empty one.
+        return asked.assign(**dict.fromkeys(full.values())).astype(types)
+    # By short names: with full ones Feast 0.67 renames the event time too where it is a feature, and does not find it.
+    known = store.get_historical_features(entity_df=asked, features=[f"{view.name}:{name}" for name in names]).to_df()
+    # Decimal where SQL made it so; float64 is the one type.
+    wanted = known.filter(items=[*keys, *names]).rename(columns=full)
+    return wanted.astype(types | {EVENT_TIMESTAMP: "datetime64[us, UTC]"})
+
+
+def _ask_calendar(store: "FeatureStore", rows: "pd.DataFrame") -> "pd.DataFrame":
+    import pandas as pd
+
+    # The date as a request brings it, as text.
+    said = rows.filter(items=CALENDAR_INPUT).assign(flight_date=rows["flight_date"].astype(str))
+    names = {name: f"{CALENDAR}__{name}" for name in CALENDAR_FEATURES}
+    if said.empty:
+        return said.assign(**dict.fromkeys(names.values())).astype(dict.fromkeys(names.values(), "float64"))
+    # Feast wants a moment, though nothing here depends on one.
+    asked = said.drop_duplicates(ignore_index=True).assign(**{EVENT_TIMESTAMP: pd.Timestamp(0, tz="UTC").as_unit("us")})
+    known = store.get_historical_features(entity_df=asked, features=[f"{CALENDAR}:{name}" for name in names]).to_df()
+    return said.merge(known.rename(columns=names).drop(columns=EVENT_TIMESTAMP), how="left").filter(
+        items=names.values()
+    )
+
+
+def _beside(rows: "pd.DataFrame", known: "pd.DataFrame", keys: list[str]) -> "pd.DataFrame":
+    frame = rows.merge(known, how="left", on=keys, validate="many_to_one")
+    if len(frame) != len(rows):
         raise AssayError(
-            f"{len(entity_df)} rows asked Feast for features and {len(frame)} came back",
+            f"{len(rows)} rows asked Feast for features by {', '.join(keys)} and {len(frame)} came back",
             "report this: no row may be lost",
         )
-    return HistoricalFeatures(frame.set_index(entity_df.index), snapshot_id)
+    return frame
 
 
-def _ask_feast(settings: Settings, asked: "pd.DataFrame") -> tuple["pd.DataFrame", int | None]:
-    store = apply(settings)
-    service = declare(settings).service
-    for _ in range(READS_BEFORE_GIVING_UP):
-        before = current_snapshot_id(load_table(settings, "gold", "carrier_history"))
-        if asked.empty:
-            # Feast looks for the first and last moment of the frame and fails on an empty one.
-            known = asked.assign(**dict.fromkeys((*COUNTS, *RATES, AVAILABLE_AT)))
-        else:
-            known = store.get_historical_features(entity_df=asked.copy(), features=service).to_df()
-        if current_snapshot_id(load_table(settings, "gold", "carrier_history")) == before:
-            # Counts become float where a row is missing, and Decimal where SQL made them so: float64 is the one type.
-            types = dict.fromkeys((*COUNTS, *RATES), "float64") | dict.fromkeys(
-                (EVENT_TIMESTAMP, AVAILABLE_AT), "datetime64[us, UTC]"
-            )
-            return known.astype(types), before
-    raise _never_stood_still(str(settings.table("gold", "carrier_history")))
+def _snapshots(settings: Settings) -> dict[str, int]:
+    found = {
+        str(settings.table("gold", view)): current_snapshot_id(load_table(settings, "gold", view)) for view in VIEWS
+    }
+    return {table: snapshot for table, snapshot in found.items() if snapshot is not None}
 
 
 def _never_stood_still(name: str) -> AssayError:
@@ -170,24 +229,56 @@ def _never_stood_still(name: str) -> AssayError:
     )
 
 
-def online_features(settings: Settings, carriers: Sequence[str]) -> list[dict[str, Any]]:
+def online_features(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the online store serves now.
 
     Args:
         settings: the environment.
-        carriers: the keys to look up.
+        rows: each has `carrier`, `route`, `tailnum` (None: not known), `origin`, `flight_date` (date, or text in ISO
+            form), `sched_dep_time` and `sched_arr_time`; anything else is ignored.
 
     Returns:
-        A dict per carrier, in their order: the features (None if unknown) and `age_hours`, from the clock of the
-        platform, because the SQLite store also serves what is past its time to live.
+        A dict a row, in their order: every feature of `arrival_delay_v1` by full name (None if unknown), and a view's
+        `<view>__age_hours` from the clock of the platform (None if the view serves nothing), because the SQLite store also
+        serves what is past its time to live.
+
+    Raises:
+        AssayError: nothing was ever put online.
     """
-    store = apply(settings)
-    answer = store.get_online_features(
-        features=declare(settings).service, entity_rows=[{ENTITY: carrier} for carrier in carriers]
-    ).to_dict()
-    served = [{name: values[row] for name, values in answer.items()} for row in range(len(carriers))]
+    from feast.errors import FeatureServiceNotFoundException
+
+    if not rows:
+        return []
+    store = _serving_store(settings)
+    # Feast takes no null for a key. No row of Gold has an empty one.
+    asked = [
+        {
+            **{key: row[key] or "" for key in KEYS},
+            **{name: row[name] for name in CALENDAR_INPUT},
+            "flight_date": str(row["flight_date"]),
+        }
+        for row in rows
+    ]
+    try:
+        service = store.get_feature_service(SERVICE, allow_cache=True)
+    except FeatureServiceNotFoundException as error:
+        raise AssayError(
+            f"Feast's registry has no service {SERVICE}", "materialize the features, such as features/carrier_history"
+        ) from error
+    answer = store.get_online_features(features=service, entity_rows=asked, full_feature_names=True).to_dict()
+    names = served_features()
     now = clock.now(settings)
-    for row in served:
-        available_at = row[AVAILABLE_AT]
-        row["age_hours"] = None if available_at is None else (now - available_at).total_seconds() / 3600
+    served: list[dict[str, Any]] = []
+    for number in range(len(rows)):
+        row = {name: answer[name][number] for name in names}
+        for view in VIEWS:
+            known_from = row[f"{view}__{AVAILABLE_AT}"]
+            row[f"{view}__age_hours"] = None if known_from is None else (now - known_from).total_seconds() / 3600
+        served.append(row)
     return served
+
+
+@lru_cache(maxsize=4)
+def _serving_store(settings: Settings) -> "FeatureStore":
+    """Kept between requests: opening one costs more than asking it."""
+    return open_store(settings)

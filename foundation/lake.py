@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
-# What ClickHouse shows of the lake. Bronze and quarantine are for engineers: Trino and Spark show them.
+# What ClickHouse shows of the lake. Bronze and quarantine are for engineers, models for who trains them: Trino and Spark
+# show them.
 PUBLISHED = ("silver", "gold", "predictions", "monitoring")
 # The layers whose tables are Iceberg's, in the order of the data.
-LAYERS = ("bronze", "silver", "quarantine", "gold", "predictions", "monitoring")
+LAYERS = ("bronze", "silver", "quarantine", "gold", "models", "predictions", "monitoring")
 
 
 @dataclass(frozen=True)

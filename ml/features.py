@@ -1,45 +1,78 @@
-"""What the model sees of a flight: the columns, and how they are put together for training and prediction alike.
+"""What the model sees of a flight: the columns, and how they are put together for training, prediction and serving alike.
 
-Belongs here: the one function that turns flights into model input. Does not belong here: labels, models, tables to
-write.
+Belongs here: the one way from flights to model input. Does not belong here: labels, models, tables to write.
 """
 
-from collections.abc import Iterable
-from datetime import date, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from feature_repo.definitions import AVAILABLE_AT
-from feature_repo.store import EVENT_TIMESTAMP, historical_features
+from feature_repo.definitions import AVAILABLE_AT as KNOWN_FROM
+from feature_repo.definitions import CALENDAR, CALENDAR_FEATURES, MEASURED, RATES, VIEWS
+from feature_repo.store import EVENT_TIMESTAMP, historical_features, online_features
 from foundation.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-JUDGED_BEFORE_DEPARTURE = timedelta(hours=2)
+PREDICTED_BEFORE_DEPARTURE = timedelta(hours=2)
+PREDICTED_AS_OF = "predicted_as_of"
 KEY = ["flight_date", "carrier", "flight", "origin", "sched_dep_time"]
-# What a flight must bring along, whether it comes from the schedule or from the facts.
-FLIGHT_COLUMNS = [*KEY, "dest", "sched_arr_time", "scheduled_departure", "distance"]
+# What a flight must bring along, whether it comes from the schedule, from the facts, or over the wire.
+FLIGHT_COLUMNS = [*KEY, "dest", "tailnum", "sched_arr_time", "scheduled_departure", "distance"]
 CATEGORICAL = ["carrier", "origin", "dest"]
-OF_SCHEDULE = ["departure_minute", "arrival_minute", "weekday", "distance"]
-# Not the counts of 28 days: they differ from day to day and mean little, so trees use them to recognise single days and
-# learn those days' weather (log loss skill for early February 2013 with them -0.2 %, without +0.8 %; later months
-# barely differ).
-OF_HISTORY = ["delayed_share_last_day", "delayed_share_28d", "mean_arrival_delay_28d"]
-NUMERIC = [*OF_SCHEDULE, *OF_HISTORY]
+HISTORIES = ("carrier_history", "route_history", "aircraft_history")
+# Not the counts: they differ from day to day and mean little, so trees use them to recognise single days and learn those
+# days' weather (log loss skill for early February 2013 with the carriers' -0.2 %, without +0.8 %).
+NUMERIC = [
+    "distance",
+    *(f"{CALENDAR}__{name}" for name in CALENDAR_FEATURES),
+    *(f"{view}__{name}" for view in HISTORIES for name in RATES),
+    *(f"origin_weather__{name}" for name in MEASURED),
+]
 MODEL_COLUMNS = [*CATEGORICAL, *NUMERIC]
-HISTORY_AVAILABLE_AT = "history_available_at"
+AVAILABLE_AT = [f"{view}__{KNOWN_FROM}" for view in VIEWS]
 
 
-def with_features(settings: Settings, flights: "pd.DataFrame") -> tuple["pd.DataFrame", int | None]:
-    """Puts the model's columns beside flights, as they were known two hours before departure.
+@dataclass(frozen=True)
+class Known:
+    """Flights with what was known of them.
+
+    Args:
+        frame: the flights, once each and in their order, other columns untouched; beside them `predicted_as_of` (UTC),
+            `MODEL_COLUMNS` (numbers as float64, NaN if unknown) and `AVAILABLE_AT` (UTC, null if unknown).
+        snapshots: the snapshots of Gold that were read, by full table name (`lake.gold.carrier_history`).
+    """
+
+    frame: "pd.DataFrame"
+    snapshots: dict[str, int]
+
+
+@dataclass(frozen=True)
+class OnlineInputs:
+    """What a served model is given.
+
+    Args:
+        frame: `MODEL_COLUMNS`, a row a flight, in their order.
+        age_hours: for each flight the age of what each view served, None if it served nothing.
+    """
+
+    frame: "pd.DataFrame"
+    age_hours: list[dict[str, float | None]]
+
+
+def with_features(settings: Settings, flights: "pd.DataFrame", as_of: datetime | None = None) -> Known:
+    """Puts the model's columns beside flights, as they were known two hours before departure, or now if that is earlier.
 
     Args:
         settings: the environment whose Gold is read.
         flights: has `FLIGHT_COLUMNS`; any other column comes back untouched.
+        as_of: nothing that became available after this moment (with a time zone) is used.
 
     Returns:
-        The same rows, once each and in their order, with `judged_at` (UTC), `MODEL_COLUMNS` (numbers as float64, NaN if
-        unknown) and `history_available_at`; and the snapshot of `gold/carrier_history` that was read.
+        The same rows, once each and in their order. A flight without `scheduled_departure` has no feature that depends on
+        the moment.
 
     Raises:
         AssayError: see `feature_repo.store.historical_features`.
@@ -47,21 +80,48 @@ def with_features(settings: Settings, flights: "pd.DataFrame") -> tuple["pd.Data
     import pandas as pd
 
     departure = pd.to_datetime(flights["scheduled_departure"], utc=True).astype("datetime64[us, UTC]")
+    moment = departure - PREDICTED_BEFORE_DEPARTURE
+    if as_of is not None:
+        moment = moment.mask(moment > pd.Timestamp(as_of), pd.Timestamp(as_of).as_unit("us").tz_convert("UTC"))
+    asked = pd.DataFrame(
+        {
+            "carrier": flights["carrier"],
+            "route": _routes(flights),
+            "tailnum": flights["tailnum"],
+            "origin": flights["origin"],
+            **{name: flights[name] for name in ("flight_date", "sched_dep_time", "sched_arr_time")},
+            EVENT_TIMESTAMP: moment,
+        },
+        index=flights.index,
+    )
+    answer = historical_features(settings, asked)
+    wanted = [*(name for name in NUMERIC if "__" in name), *AVAILABLE_AT]
     frame = flights.assign(
         scheduled_departure=departure,
-        judged_at=departure - JUDGED_BEFORE_DEPARTURE,
-        departure_minute=_minute_of_day(flights["sched_dep_time"]),
-        arrival_minute=_minute_of_day(flights["sched_arr_time"]),
-        weekday=pd.to_datetime(flights["flight_date"]).dt.weekday.astype("float64"),
         distance=flights["distance"].astype("float64"),
+        **{PREDICTED_AS_OF: moment},
+        **{name: answer.frame[name].to_numpy() if name in NUMERIC else answer.frame[name].array for name in wanted},
     )
-    asked = frame.assign(**{EVENT_TIMESTAMP: frame["judged_at"]})
-    answer = historical_features(settings, asked)
-    known = answer.frame
-    known["delayed_share_last_day"] = known["delayed"] / known["arrivals"].where(known["arrivals"] > 0)
-    known = known.rename(columns={AVAILABLE_AT: HISTORY_AVAILABLE_AT})
-    wanted = [*frame.columns, *OF_HISTORY, HISTORY_AVAILABLE_AT]
-    return known.filter(items=wanted), answer.snapshot_id
+    return Known(frame, answer.snapshots)
+
+
+def online_inputs(settings: Settings, flights: Sequence[Mapping[str, Any]]) -> OnlineInputs:
+    """Puts the model's columns together from what the online store serves now.
+
+    Args:
+        settings: the environment whose online store is asked.
+        flights: each has `FLIGHT_COLUMNS`; `tailnum` may be None.
+
+    Raises:
+        AssayError: see `feature_repo.store.online_features`.
+    """
+    import pandas as pd
+
+    asked = [{**flight, "route": f"{flight['origin']}-{flight['dest']}"} for flight in flights]
+    served = online_features(settings, asked)
+    rows = [{**flight, **row} for flight, row in zip(flights, served, strict=True)]
+    frame = pd.DataFrame(rows, columns=pd.Index(MODEL_COLUMNS)).astype(dict.fromkeys(NUMERIC, "float64"))
+    return OnlineInputs(frame, [{view: row[f"{view}__age_hours"] for view in VIEWS} for row in served])
 
 
 def on_days(days: Iterable[date]) -> str:
@@ -75,7 +135,5 @@ def before_day(day: date) -> str:
     return f"flight_date < '{day}'"
 
 
-def _minute_of_day(hhmm: Any) -> Any:
-    """Minutes since local midnight of numbers such as 1745; the vendor's 2400 becomes 1440."""
-    number = hhmm.astype("float64")
-    return number // 100 * 60 + number % 100
+def _routes(flights: "pd.DataFrame") -> "pd.Series":
+    return flights["origin"].str.cat(flights["dest"], sep="-")

@@ -1,26 +1,28 @@
-"""Judges each scheduled flight two hours before it leaves, from schedule and features alone.
+"""Predicts each scheduled flight two hours before it leaves, from schedule and features alone.
 
-Belongs here: choosing a model for a day, predicting, and writing `predictions/arrival_delay`. Does not belong here: how
-good predictions were (scoring.py), training, or when any of this runs.
+Belongs here: predicting, and writing `predictions/arrival_delay`. Does not belong here: which model is valid on a day
+(promotion.py), how good predictions were (scoring.py), or when any of this runs.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
+from foundation import clock
 from foundation.errors import AssayError
-from foundation.lake import current_snapshot_id, load_table, open_catalog
+from foundation.lake import current_snapshot_id, load_table
 from foundation.lock import writer_lock, writer_of
 from foundation.settings import Settings
-from ml.features import FLIGHT_COLUMNS, HISTORY_AVAILABLE_AT, KEY, MODEL_COLUMNS, NUMERIC, on_days, with_features
-from ml.registry import RegisteredModel, connect, model_name, model_versions
+from ml.features import FLIGHT_COLUMNS, KEY, MODEL_COLUMNS, NUMERIC, PREDICTED_AS_OF, on_days, with_features
+from ml.promotion import champion, month_of
+from ml.registry import RegisteredModel, RegistryDown, model_name, probabilities
+from ml.training_set import SNAPSHOT_ID, VIEW_AVAILABLE_AT, VIEWS, open_table, refuse_leaks
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyiceberg.schema import Schema
-    from pyiceberg.table import Table
 
 PREDICTIONS = ("predictions", "arrival_delay")
 
@@ -32,51 +34,50 @@ class DayPrediction:
     Args:
         day: the partition.
         error: why nothing was written for it; None if it was, and then all that follows is known.
-        rows: flights judged, one row each.
-        without_history: how many of them had no feature that was known in time.
+        rows: flights predicted, one row each.
+        unknown: view to flights of which it knew nothing in time.
         mean_probability: the share of flights expected to be late.
-        model: the version that judged them.
-        schedule_snapshot_id, history_snapshot_id: what was read; the history's is None if that table is empty.
+        model: the champion of the day's month.
+        schedule_snapshot_id: the schedule that was read.
+        snapshots: table of Gold to the snapshot that was read; an empty table has none.
         snapshot_id: what was written.
     """
 
     day: date
     error: AssayError | None = None
     rows: int = 0
-    without_history: int = 0
+    unknown: dict[str, int] = field(default_factory=dict)
     mean_probability: float | None = None
     model: RegisteredModel | None = None
     schedule_snapshot_id: int | None = None
-    history_snapshot_id: int | None = None
+    snapshots: dict[str, int] = field(default_factory=dict)
     snapshot_id: int | None = None
 
 
-def choose_model(settings: Settings, day: date) -> RegisteredModel:
-    """The newest version that learnt only from days before a day; of equal ones the highest. Withdrawn ones never are.
+def champion_of(settings: Settings, day: date) -> RegisteredModel:
+    """The model that is valid on a day: the champion of its month.
 
     Raises:
-        AssayError: there is none.
+        AssayError: there is none, or the one that the log names is gone.
+        RegistryDown: MLflow does not answer.
     """
-    return _choose(settings, model_versions(settings), day)
-
-
-def _choose(settings: Settings, versions: Sequence[RegisteredModel], day: date) -> RegisteredModel:
-    fit = [model for model in versions if model.trained_through < day and not model.withdrawn]
-    if not fit:
+    model = champion(settings, day)
+    if model is None:
         raise AssayError(
-            f"{model_name(settings)} has no version in MLflow that learnt only from days before {day}",
-            f"materialize models/arrival_delay for {day:%Y-%m}",
+            f"{model_name(settings)} has no champion in {month_of(day)}, so {day} cannot be predicted",
+            f"materialize models/arrival_delay_training_set for the months before, then models/arrival_delay for "
+            f"{month_of(day)}; if the gate refused it, ./assay models says why",
         )
-    return max(fit, key=lambda model: (model.trained_through, model.version))
+    return model
 
 
 def predict(settings: Settings, days: Sequence[date], lineage: Mapping[str, str]) -> list[DayPrediction]:
-    """Judges every flight of the schedule of some days and replaces those days in one commit.
+    """Predicts every flight of the schedule of some days and replaces those days in one commit.
 
-    A day that cannot be judged keeps what it had and does not hold up the others.
+    A day that cannot be predicted keeps what it had and does not hold up the others.
 
     Args:
-        settings: the environment.
+        settings: the environment. Nothing that became available after its clock is used.
         days: the partitions, in any order.
         lineage: properties for the Iceberg snapshot, such as `dagster.run_id`.
 
@@ -84,7 +85,8 @@ def predict(settings: Settings, days: Sequence[date], lineage: Mapping[str, str]
         An outcome per day, in the order of `days`.
 
     Raises:
-        AssayError: schedule or history do not exist at all.
+        AssayError: schedule or histories do not exist at all.
+        RegistryDown: MLflow does not answer.
     """
     import pandas as pd
 
@@ -95,35 +97,53 @@ def predict(settings: Settings, days: Sequence[date], lineage: Mapping[str, str]
     schedule = load_table(settings, "silver", "schedule")
     schedule_snapshot = current_snapshot_id(schedule)
     flights = schedule.scan(row_filter=on_days(wanted), selected_fields=tuple(FLIGHT_COLUMNS)).to_arrow().to_pandas()
-    versions = model_versions(settings)
     outcomes: dict[date, DayPrediction] = {}
     models: dict[date, RegisteredModel] = {}
+    champions: dict[str, RegisteredModel] = {}
     for day in wanted:
         try:
             _check_schedule(str(schedule_name), day, flights.loc[flights["flight_date"] == day])
-            models[day] = _choose(settings, versions, day)
+            if month_of(day) not in champions:
+                champions[month_of(day)] = champion_of(settings, day)
+            models[day] = champions[month_of(day)]
+        except RegistryDown:
+            raise
         except AssayError as error:
             outcomes[day] = DayPrediction(day, error=error)
     if not models:
         return [outcomes[day] for day in wanted]
 
-    frame, history_snapshot = with_features(settings, flights.loc[flights["flight_date"].isin(list(models))])
-    judged = [
-        _judge(settings, frame.loc[frame["flight_date"].isin([d for d, m in models.items() if m is model])], model)
-        for model in {model.version: model for model in models.values()}.values()
-    ]
-    written = pd.concat(judged).assign(schedule_snapshot_id=schedule_snapshot, history_snapshot_id=history_snapshot)
+    known = with_features(
+        settings, flights.loc[flights["flight_date"].isin(list(models))], as_of=clock.now(settings)
+    )
+    refuse_leaks(known.frame)
+    predicted: list[pd.DataFrame] = []
+    for model in {model.version: model for model in models.values()}.values():
+        of_model = [day for day, one in models.items() if one.version == model.version]
+        try:
+            predicted.append(_predicted(settings, known.frame.loc[known.frame["flight_date"].isin(of_model)], model))
+        except RegistryDown:
+            raise
+        except AssayError as error:
+            for day in of_model:
+                del models[day]
+                outcomes[day] = DayPrediction(day, error=error)
+    if not models:
+        return [outcomes[day] for day in wanted]
+
+    ids = {column: known.snapshots.get(str(settings.table("gold", view))) for view, column in SNAPSHOT_ID.items()}
+    written = pd.concat(predicted).assign(schedule_snapshot_id=schedule_snapshot, **ids)
     snapshot = _replace_days(settings, written, list(models), lineage)
     for day, model in models.items():
         rows = written.loc[written["flight_date"] == day]
         outcomes[day] = DayPrediction(
             day=day,
             rows=len(rows),
-            without_history=int(rows[HISTORY_AVAILABLE_AT].isna().sum()),
+            unknown={view: int(rows[f"{view}_available_at"].isna().sum()) for view in VIEWS},
             mean_probability=float(rows["delay_probability"].mean()),
             model=model,
             schedule_snapshot_id=schedule_snapshot,
-            history_snapshot_id=history_snapshot,
+            snapshots=known.snapshots,
             snapshot_id=snapshot,
         )
     return [outcomes[day] for day in wanted]
@@ -140,9 +160,9 @@ def _check_schedule(schedule: str, day: date, flights: "pd.DataFrame") -> None:
         )
 
 
-def _judge(settings: Settings, frame: "pd.DataFrame", model: RegisteredModel) -> "pd.DataFrame":
-    answer = connect(settings).pyfunc.load_model(model.uri).predict(frame.filter(items=MODEL_COLUMNS))
-    return frame.assign(
+def _predicted(settings: Settings, frame: "pd.DataFrame", model: RegisteredModel) -> "pd.DataFrame":
+    answer = probabilities(settings, model, frame.filter(items=MODEL_COLUMNS))
+    return frame.rename(columns=VIEW_AVAILABLE_AT).assign(
         delay_probability=answer["delay_probability"].to_numpy(),
         delayed=answer["delayed"].to_numpy(),
         model_version=model.version,
@@ -173,16 +193,16 @@ def _schema() -> "Schema":
         ("dest", StringType(), False),
         ("sched_dep_time", IntegerType(), True),
         ("scheduled_departure", TimestamptzType(), False),
-        ("judged_at", TimestamptzType(), False),
+        (PREDICTED_AS_OF, TimestamptzType(), False),
         *((name, DoubleType(), False) for name in NUMERIC),
-        (HISTORY_AVAILABLE_AT, TimestamptzType(), False),
+        *((name, TimestamptzType(), False) for name in VIEW_AVAILABLE_AT.values()),
         ("delay_probability", DoubleType(), True),
         ("delayed", BooleanType(), True),
         ("model_version", IntegerType(), True),
         ("model_run_id", StringType(), True),
         ("trained_through", DateType(), True),
         ("schedule_snapshot_id", LongType(), True),
-        ("history_snapshot_id", LongType(), False),
+        *((name, LongType(), False) for name in SNAPSHOT_ID.values()),
     ]
     return Schema(
         *(
@@ -190,28 +210,6 @@ def _schema() -> "Schema":
             for number, (name, kind, required) in enumerate(columns, start=1)
         )
     )
-
-
-def _open_predictions(settings: Settings) -> "Table":
-    """The table, created on first use and widened when the model gains a feature."""
-    from pyiceberg.partitioning import PartitionField, PartitionSpec
-    from pyiceberg.transforms import IdentityTransform
-
-    schema = _schema()
-    name = settings.table(*PREDICTIONS)
-    catalog = open_catalog(settings)
-    catalog.create_namespace_if_not_exists(name.schema)
-    # By day, because a day is what is replaced: its old files then leave whole, without being rewritten.
-    by_day = PartitionSpec(
-        PartitionField(source_id=1, field_id=1000, transform=IdentityTransform(), name="flight_date")
-    )
-    table = catalog.create_table_if_not_exists(name.in_catalog, schema=schema, partition_spec=by_day)
-    if missing := [field for field in schema.fields if field.name not in table.schema().column_names]:
-        with table.update_schema() as update:
-            for field in missing:
-                # Rows that are there already have no value for it.
-                update.add_column(field.name, field.field_type)
-    return table
 
 
 def _replace_days(
@@ -225,9 +223,10 @@ def _replace_days(
     ordered = frame.filter(items=wanted.names).sort_values(KEY)
     rows = pa.Table.from_pandas(ordered, schema=wanted, preserve_index=False)
     with writer_lock(settings, writer_of(*PREDICTIONS)), warnings.catch_warnings():
-        # Days judged for the first time have nothing to delete; PyIceberg warns of that.
+        # Days predicted for the first time have nothing to delete; PyIceberg warns of that.
         warnings.filterwarnings("ignore", message="Delete operation did not match any records")
-        table = _open_predictions(settings)  # within the lock: maintenance may have committed while flights were judged
+        # Within the lock: maintenance may have committed while flights were predicted.
+        table = open_table(settings, PREDICTIONS, _schema())
         table.overwrite(
             rows,
             overwrite_filter=on_days(days),

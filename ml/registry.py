@@ -1,25 +1,40 @@
 """How models are called in MLflow, and what their versions say about themselves.
 
-Belongs here: names, tags and reading the registry. Does not belong here: training, or what a version is used for.
+Belongs here: names, tags, reading the registry, and what a person is told if it does not answer. Does not belong here:
+training, or which version is valid when (promotion.py).
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+from foundation.errors import AssayError
 from foundation.names import schema_prefix
 from foundation.settings import Settings
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 MODEL = "arrival_delay"
-# Tags of a model version. A version without `trained_through` was registered by hand and is never chosen.
+# Tags of a model version. One without `trained_through` was registered by hand: the platform does not look at it.
 TRAINED_THROUGH = "trained_through"
 MONTH = "month"
 FINGERPRINT = "fingerprint"
 RECIPE = "recipe"
+FEAST_SERVICE = "feast_service"
+GATE = "gate"
 SNAPSHOT = "snapshot."
-# Set to "true" on a version to take it back: the next best one is chosen from then on.
-WITHDRAWN = "withdrawn"
+# A server that restarts is back in seconds. MLflow's own seven attempts take four minutes, in which nobody learns that it
+# is down; three take six seconds.
+ATTEMPTS = "3"
+
+
+class RegistryDown(AssayError):
+    """MLflow does not answer, or its database is locked: what comes next would fail too."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +42,12 @@ class RegisteredModel:
     """A version of the model.
 
     Args:
-        trained_through: the last day it learnt from.
+        trained_through: the last day it learnt from, calibration and gate included.
         month: `YYYY-MM`, the month it was trained for.
-        fingerprint: the content hash of its training set.
+        fingerprint: the content hash of the rows it learnt from.
         recipe: the hash of its parameters, columns and code.
-        snapshots: table (`lake.gold.flight_facts`) to the snapshot id it learnt from.
-        withdrawn: whether somebody took it back.
+        snapshots: table (`lake.models.arrival_delay_training_set`) to the ids of what it was made from, the newest first.
+            The training set has one; a feature table has as many as there were runs that made the training set's months.
     """
 
     name: str
@@ -42,8 +57,7 @@ class RegisteredModel:
     month: str
     fingerprint: str
     recipe: str
-    snapshots: dict[str, int]
-    withdrawn: bool
+    snapshots: dict[str, tuple[int, ...]]
 
     @property
     def uri(self) -> str:
@@ -66,6 +80,7 @@ def connect(settings: Settings) -> ModuleType:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # The bars would fill a run's log with carriage returns.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", ATTEMPTS)
     import mlflow
 
     mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
@@ -73,31 +88,109 @@ def connect(settings: Settings) -> ModuleType:
     return mlflow
 
 
+@contextmanager
+def answering(doing: str) -> Iterator[None]:
+    """Says in a person's words that MLflow did not do what it was asked.
+
+    Args:
+        doing: what for, as in `MLflow failed while <doing>`.
+
+    Raises:
+        AssayError: MLflow refused.
+        RegistryDown: it does not answer, or its database is locked by another writer.
+    """
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.RequestException, ConnectionError) as error:
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+        code = getattr(error, "error_code", "TEMPORARILY_UNAVAILABLE")
+        # MLflow calls an address that refuses connections an internal error, as it does what it cannot classify.
+        if code in ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_EXHAUSTED"):
+            raise RegistryDown(
+                f"MLflow does not answer, while {doing}: {text}",
+                "see ./assay status, then run this again: it goes on from here, and the champion is who it was",
+            ) from error
+        raise AssayError(
+            f"MLflow refused, while {doing}: {text}", "look at ./assay logs mlflow, then run this again"
+        ) from error
+
+
 def model_versions(settings: Settings) -> list[RegisteredModel]:
-    """Every usable version in the registry, the oldest first."""
+    """Every usable version in the registry, the oldest first.
+
+    Raises:
+        RegistryDown: MLflow does not answer.
+    """
     client = connect(settings).MlflowClient()
     name = model_name(settings)
     found: list[RegisteredModel] = []
     token: str | None = None
-    while True:
-        page = client.search_model_versions(f"name = '{name}'", page_token=token)
-        for version in page:
-            tags: dict[str, str] = version.tags
-            if version.status != "READY" or TRAINED_THROUGH not in tags:
-                continue
-            found.append(
-                RegisteredModel(
-                    name=name,
-                    version=int(version.version),
-                    run_id=version.run_id,
-                    trained_through=date.fromisoformat(tags[TRAINED_THROUGH]),
-                    month=tags.get(MONTH, ""),
-                    fingerprint=tags.get(FINGERPRINT, ""),
-                    recipe=tags.get(RECIPE, ""),
-                    snapshots={t.removeprefix(SNAPSHOT): int(i) for t, i in tags.items() if t.startswith(SNAPSHOT)},
-                    withdrawn=tags.get(WITHDRAWN) == "true",
-                )
-            )
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda model: model.version)
+    with answering(f"listing the versions of {name}"):
+        while True:
+            page = client.search_model_versions(f"name = '{name}'", page_token=token)
+            found += [_described(name, v) for v in page if v.status == "READY" and TRAINED_THROUGH in v.tags]
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda model: model.version)
+
+
+def _described(name: str, version: Any) -> RegisteredModel:
+    tags: dict[str, str] = version.tags
+    return RegisteredModel(
+        name=name,
+        version=int(version.version),
+        run_id=version.run_id,
+        trained_through=date.fromisoformat(tags[TRAINED_THROUGH]),
+        month=tags.get(MONTH, ""),
+        fingerprint=tags.get(FINGERPRINT, ""),
+        recipe=tags.get(RECIPE, ""),
+        snapshots={
+            name.removeprefix(SNAPSHOT): tuple(int(one) for one in value.split(","))
+            for name, value in tags.items()
+            if name.startswith(SNAPSHOT)
+        },
+    )
+
+
+def probabilities(settings: Settings, model: RegisteredModel, frame: "pd.DataFrame") -> "pd.DataFrame":
+    """What a registered version says of some flights.
+
+    Args:
+        frame: has the model's columns (`ml.features.MODEL_COLUMNS`).
+
+    Returns:
+        `delay_probability` (0 to 1) and `delayed`, a row per row.
+
+    Raises:
+        AssayError: its files are damaged or gone, or the frame has not the columns that it learnt from.
+        RegistryDown: MLflow does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    mlflow = connect(settings)
+    version = f"{model.name} version {model.version}"
+    with answering(f"finding the files of {version}"):
+        mlflow.MlflowClient().get_model_version_download_uri(model.name, str(model.version))
+    try:
+        loaded = mlflow.pyfunc.load_model(model.uri)
+    except Exception as error:  # noqa: BLE001  the version's own code runs here: what a damaged file raises is open
+        raise AssayError(
+            f"The files of {version} are damaged or gone: {_first_line(error)}",
+            f"restore the artifacts of MLflow run {model.run_id}; or delete version {model.version} in MLflow and materialize "
+            f"models/arrival_delay for {model.month}; or go to another champion: ./assay models roll-back",
+        ) from error
+    try:
+        return loaded.predict(frame)
+    except MlflowException as error:
+        raise AssayError(
+            f"{version} cannot judge these flights: {_first_line(error)}",
+            "if a feature was taken out, materialize models/arrival_delay: a model learns the columns of ml/features.py",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300].rstrip(".")

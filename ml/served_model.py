@@ -4,11 +4,13 @@ Belongs here: encoding and scoring, and nothing of the platform, because MLflow 
 version and runs it where the platform is not installed. Does not belong here: training. Never imported by `import ml`.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import lightgbm
+import numpy as np
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
@@ -29,16 +31,29 @@ def encode(frame: pd.DataFrame, encoding: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=frame.index)
 
 
+def calibrate(logits: Any, calibration: dict[str, float]) -> np.ndarray:
+    """Probabilities of the trees' raw scores, by Platt: the logit of what happened is a line over the logit of what was
+    said."""
+    return 1 / (1 + np.exp(-(calibration["slope"] * np.asarray(logits) + calibration["intercept"])))
+
+
 class DelayModel(PythonModel):
-    """LightGBM with its encoding; `delayed` says more likely than not."""
+    """LightGBM with its encoding and calibration; `delayed` says more likely than not."""
 
     booster: lightgbm.Booster  # pyright: ignore[reportUninitializedInstanceVariable]
     encoding: dict[str, Any]  # pyright: ignore[reportUninitializedInstanceVariable]
 
     def load_context(self, context: Any) -> None:
-        """Reads the trees and the encoding from the model's artifacts."""
-        self.booster = lightgbm.Booster(model_file=context.artifacts["booster"])
+        """Reads the trees and the encoding from the model's artifacts.
+
+        Raises:
+            ValueError: the trees are not those that were registered. LightGBM itself may read half a file.
+        """
         self.encoding = json.loads(Path(context.artifacts["encoding"]).read_text())
+        trees = Path(context.artifacts["booster"]).read_bytes()
+        if hashlib.sha256(trees).hexdigest() != self.encoding["booster_sha256"]:
+            raise ValueError(f"{context.artifacts['booster']} is damaged: its SHA-256 is not the one that was registered")
+        self.booster = lightgbm.Booster(model_str=trees.decode())
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -48,7 +63,8 @@ class DelayModel(PythonModel):
         Returns:
             `delay_probability` (0 to 1) and `delayed`, a row per input row.
         """
-        probability = self.booster.predict(encode(model_input, self.encoding), num_threads=1)
+        logits = self.booster.predict(encode(model_input, self.encoding), raw_score=True, num_threads=1)
+        probability = calibrate(logits, self.encoding["calibration"])
         answer = pd.DataFrame({"delay_probability": probability}, index=model_input.index)
         return answer.assign(delayed=answer["delay_probability"] > 0.5)
 

@@ -7,24 +7,30 @@ from datetime import timedelta
 
 import dagster as dg
 
+from feature_repo.definitions import VIEWS, View
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
 from orchestrator.reporting import report_parts
 
-KEY = dg.AssetKey(["features", "carrier_history"])
+OWNER = "team:machine-learning"
 
 
 def feature_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """One asset a feature view."""
+    return [_view_asset(settings, view, partitions) for view in VIEWS.values()]
+
+
+def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    key = dg.AssetKey(["features", view.name])
 
     @dg.asset(
-        key=KEY,
-        deps=[dg.AssetKey(["gold", "carrier_history"])],
+        key=key,
+        deps=[dg.AssetKey(["gold", view.name])],
         group_name="features",
         kinds={"feast"},
-        owners=["team:machine-learning"],
-        description="How late a carrier's flights of the last 28 days arrived, registered in Feast and online.",
+        owners=[OWNER],
+        description=f"{view.description}; registered in Feast and online.",
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=dg.FreshnessPolicy.time_window(
@@ -33,18 +39,17 @@ def feature_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> l
         automation_condition=any_partition(),
         pool="feast",
     )
-    def carrier_history(context: dg.AssetExecutionContext) -> None:
-        from feature_repo.store import apply, materialize
+    def feature_view(context: dg.AssetExecutionContext) -> None:
+        from feature_repo.store import materialize
 
         days = run_days(context)
-        apply(settings)
-        done = materialize(settings, days[0], days[-1])
+        done = materialize(settings, view.name, days[0], days[-1])
         online = {"keys_online": done["keys_written"], "snapshot_id": str(done["snapshot_id"])}
         rows = done["rows_by_day"]
         report_parts(
             context,
-            {KEY: {day: {"dagster/partition_row_count": rows.get(day, 0), **online} for day in days}},
+            {key: {day: {"dagster/partition_row_count": rows.get(day, 0), **online} for day in days}},
             {},
         )
 
-    return [carrier_history]
+    return feature_view

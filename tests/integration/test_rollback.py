@@ -175,7 +175,7 @@ def test_what_cannot_be_rolled_back_is_refused_with_what_to_type(
     assert "no snapshot 4711" in unknown.stderr and "./assay rollback silver/flights" in unknown.stderr
     table = assay("rollback", "warehouse/fct_flights")
     assert table.returncode == 1
-    assert "silver/flights" in table.stderr and "bronze, silver, quarantine, gold, predictions" in table.stderr
+    assert "silver/flights" in table.stderr and "bronze, silver, quarantine, gold, models, predictions" in table.stderr
     assert current(stack) == before
 
 
