@@ -170,24 +170,34 @@ def probabilities(settings: Settings, model: RegisteredModel, frame: "pd.DataFra
     """
     from mlflow.exceptions import MlflowException
 
+    loaded = load_model(settings, model)
+    try:
+        return loaded.predict(frame)
+    except MlflowException as error:
+        raise AssayError(
+            f"{model.name} version {model.version} cannot judge these flights: {_first_line(error)}",
+            "if a feature was taken out, materialize models/arrival_delay: a model learns the columns of ml/features.py",
+        ) from error
+
+
+def load_model(settings: Settings, model: RegisteredModel) -> Any:
+    """A registered version as MLflow loads it; its `predict` takes the model's columns.
+
+    Raises:
+        AssayError: its files are damaged or gone.
+        RegistryDown: MLflow does not answer.
+    """
     mlflow = connect(settings)
     version = f"{model.name} version {model.version}"
     with answering(f"finding the files of {version}"):
         mlflow.MlflowClient().get_model_version_download_uri(model.name, str(model.version))
     try:
-        loaded = mlflow.pyfunc.load_model(model.uri)
+        return mlflow.pyfunc.load_model(model.uri)
     except Exception as error:  # noqa: BLE001  the version's own code runs here: what a damaged file raises is open
         raise AssayError(
             f"The files of {version} are damaged or gone: {_first_line(error)}",
             f"restore the artifacts of MLflow run {model.run_id}; or delete version {model.version} in MLflow and materialize "
             f"models/arrival_delay for {model.month}; or go to another champion: ./assay models roll-back",
-        ) from error
-    try:
-        return loaded.predict(frame)
-    except MlflowException as error:
-        raise AssayError(
-            f"{version} cannot judge these flights: {_first_line(error)}",
-            "if a feature was taken out, materialize models/arrival_delay: a model learns the columns of ml/features.py",
         ) from error
 
 
