@@ -42,7 +42,7 @@ def open_store(settings: Settings) -> "FeatureStore":
             provider="local",
             registry={"registry_type": "sql", "path": settings.feast_registry, "cache_ttl_seconds": 60},
             online_store=online,
-            offline_store={"type": "duckdb"},
+            offline_store={"type": "feature_repo.offline.AsOfOfflineStore"},
             entity_key_serialization_version=3,
         )
     )

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from feature_repo.configuration import open_store
 from feature_repo.definitions import (
     AVAILABLE_AT,
-    CALENDAR,
-    CALENDAR_FEATURES,
     CALENDAR_INPUT,
     KEYS,
     SERVICE,
     VIEWS,
-    View,
     declare,
     served_features,
 )
@@ -135,8 +132,7 @@ def materialize(settings: Settings, view: str, start: date, end: date) -> Materi
 def historical_features(settings: Settings, entity_df: "pd.DataFrame") -> HistoricalFeatures:
     """The features of `arrival_delay_v1` as they were known at each row's moment.
 
-    Feast is asked for each view once per distinct key and moment, and its answer is joined back here: flights of one
-    carrier often leave in the same minute, and a store that merges equal keys must not merge flights.
+    Flights of one carrier often leave in the same minute: our offline store (offline.py) answers each row by itself.
 
     Args:
         settings: the environment.
@@ -159,61 +155,31 @@ def historical_features(settings: Settings, entity_df: "pd.DataFrame") -> Histor
             f"The moments in {EVENT_TIMESTAMP} have no time zone ({moments.dtype})",
             "give them in UTC, as Silver has them",
         )
-    # Microseconds, as Iceberg stores them: DuckDB 2.0 cannot cast its nanosecond type with a time zone.
-    rows = entity_df.assign(**{EVENT_TIMESTAMP: moments.astype("datetime64[us, UTC]")})
+    # Microseconds, as Iceberg stores them: DuckDB 2.0 cannot cast its nanosecond type with a time zone. The date as a
+    # request brings it, as text.
+    asked = entity_df.filter(items=[*KEYS, *CALENDAR_INPUT]).assign(
+        flight_date=entity_df["flight_date"].astype("string").astype("object"),
+        **{EVENT_TIMESTAMP: moments.astype("datetime64[us, UTC]")},
+    )
+    names = served_features()
+    moments_known = {name: "datetime64[us, UTC]" for name in names if name.endswith(f"__{AVAILABLE_AT}")}
+    # Decimal where SQL made it so; float64 is the one type.
+    types = dict.fromkeys(names, "float64") | moments_known
     store = apply(settings)
+    service = declare(settings).service
     for _ in range(READS_BEFORE_GIVING_UP):
         before = _snapshots(settings)
-        frame = rows
-        for view in VIEWS.values():
-            frame = _beside(frame, _ask_view(store, view, frame), [view.key, EVENT_TIMESTAMP])
-        calendar = _ask_calendar(store, frame)
-        frame = frame.assign(**{name: calendar[name].to_numpy() for name in calendar})
-        if _snapshots(settings) == before:
-            return HistoricalFeatures(frame.set_index(entity_df.index), before)
+        known = store.get_historical_features(entity_df=asked, features=service, full_feature_names=True).to_df()
+        if _snapshots(settings) != before:
+            continue
+        if len(known) != len(entity_df):
+            raise AssayError(
+                f"{len(entity_df)} rows asked Feast for features and {len(known)} came back",
+                "report this: no row may be lost",
+            )
+        features = known.filter(items=names).astype(types).set_index(entity_df.index)
+        return HistoricalFeatures(pd.concat([entity_df, features], axis=1), before)
     raise _never_stood_still(", ".join(f"gold/{view}" for view in VIEWS))
-
-
-def _ask_view(store: "FeatureStore", view: View, rows: "pd.DataFrame") -> "pd.DataFrame":
-    keys = [view.key, EVENT_TIMESTAMP]
-    asked = rows.filter(items=keys).dropna().drop_duplicates(ignore_index=True)
-    names = [*view.served, AVAILABLE_AT]
-    full = {name: f"{view.name}__{name}" for name in names}
-    types = {full[name]: "float64" for name in view.served} | {full[AVAILABLE_AT]: "datetime64[us, UTC]"}
-    if asked.empty:
-        # Feast looks for the first and last moment of the frame and fails on an empty one.
-        return asked.assign(**dict.fromkeys(full.values())).astype(types)
-    # By short names: with full ones Feast 0.67 renames the event time too where it is a feature, and does not find it.
-    known = store.get_historical_features(entity_df=asked, features=[f"{view.name}:{name}" for name in names]).to_df()
-    # Decimal where SQL made it so; float64 is the one type.
-    wanted = known.filter(items=[*keys, *names]).rename(columns=full)
-    return wanted.astype(types | {EVENT_TIMESTAMP: "datetime64[us, UTC]"})
-
-
-def _ask_calendar(store: "FeatureStore", rows: "pd.DataFrame") -> "pd.DataFrame":
-    import pandas as pd
-
-    # The date as a request brings it, as text.
-    said = rows.filter(items=CALENDAR_INPUT).assign(flight_date=rows["flight_date"].astype(str))
-    names = {name: f"{CALENDAR}__{name}" for name in CALENDAR_FEATURES}
-    if said.empty:
-        return said.assign(**dict.fromkeys(names.values())).astype(dict.fromkeys(names.values(), "float64"))
-    # Feast wants a moment, though nothing here depends on one.
-    asked = said.drop_duplicates(ignore_index=True).assign(**{EVENT_TIMESTAMP: pd.Timestamp(0, tz="UTC").as_unit("us")})
-    known = store.get_historical_features(entity_df=asked, features=[f"{CALENDAR}:{name}" for name in names]).to_df()
-    return said.merge(known.rename(columns=names).drop(columns=EVENT_TIMESTAMP), how="left").filter(
-        items=names.values()
-    )
-
-
-def _beside(rows: "pd.DataFrame", known: "pd.DataFrame", keys: list[str]) -> "pd.DataFrame":
-    frame = rows.merge(known, how="left", on=keys, validate="many_to_one")
-    if len(frame) != len(rows):
-        raise AssayError(
-            f"{len(rows)} rows asked Feast for features by {', '.join(keys)} and {len(frame)} came back",
-            "report this: no row may be lost",
-        )
-    return frame
 
 
 def _snapshots(settings: Settings) -> dict[str, int]:

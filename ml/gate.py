@@ -39,8 +39,8 @@ def baselines(before: "pd.DataFrame", asked: "pd.DataFrame", label: str) -> "pd.
     """
     rate = float(before[label].astype("float64").mean())
     late = before[label].astype("float64").groupby(_carrier_hour(before)).agg(["sum", "count"])
-    shares = (late["sum"] + SMOOTHING_ROWS * rate) / (late["count"] + SMOOTHING_ROWS)
-    said = _carrier_hour(asked).map(shares).astype("float64").fillna(rate)
+    shares = ((late["sum"] + SMOOTHING_ROWS * rate) / (late["count"] + SMOOTHING_ROWS)).to_dict()
+    said = [shares.get(one, rate) for one in _carrier_hour(asked)]
     return asked.filter(items=[]).assign(**{BASE_RATE: rate, CARRIER_HOUR: said})
 
 

@@ -68,4 +68,6 @@ def _add_named(
     found = loaded.scan(row_filter=rows or AlwaysTrue(), selected_fields=tuple(there)).to_arrow()
     for column in there:
         values = found.column(column).unique().to_pylist()
-        named.setdefault(str(settings.table(*read[column])), set()).update(value for value in values if value is not None)
+        named.setdefault(str(settings.table(*read[column])), set()).update(
+            value for value in values if value is not None
+        )

@@ -34,14 +34,14 @@ def curves(labels: Sequence[bool], said: "pd.DataFrame") -> "dict[str, Figure]":
     reliability, reliability_axes = _figure("Said, mean probability", "Happened, share of late flights")
     for who in said.columns:
         probabilities = said[who].to_numpy(dtype="float64")
-        named = {"label": str(who).replace("_", " ")}
+        name = str(who).replace("_", " ")
         false, found, _ = roc_curve(happened, probabilities)
-        axes.plot(false, found, **named)
+        axes.plot(false, found, label=name)
         precision, share, _ = precision_recall_curve(happened, probabilities)
         if who != BASE_RATE:  # one point, and a line to it that means nothing
-            recall_axes.step(share, precision, where="post", **named)
+            recall_axes.step(share, precision, where="post", label=name)
         bins = calibration_bins(happened, probabilities)
-        reliability_axes.plot([one[0] for one in bins], [one[1] for one in bins], marker="o", **named)
+        reliability_axes.plot([one[0] for one in bins], [one[1] for one in bins], marker="o", label=name)
     recall_axes.axhline(float(happened.mean()), linestyle=":", color="grey", label="base rate")
     reliability_axes.axline((0, 0), slope=1, linestyle=":", color="grey")
     for one in (axes, recall_axes, reliability_axes):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
+from feature_repo.definitions import VIEWS
 from foundation import clock
 from foundation.errors import AssayError
 from foundation.lake import current_snapshot_id, load_table
@@ -18,7 +19,7 @@ from foundation.settings import Settings
 from ml.features import FLIGHT_COLUMNS, KEY, MODEL_COLUMNS, NUMERIC, PREDICTED_AS_OF, on_days, with_features
 from ml.promotion import champion, month_of
 from ml.registry import RegisteredModel, RegistryDown, model_name, probabilities
-from ml.training_set import SNAPSHOT_ID, VIEW_AVAILABLE_AT, VIEWS, open_table, refuse_leaks
+from ml.training_set import SNAPSHOT_ID, VIEW_AVAILABLE_AT, open_table, refuse_leaks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,9 +114,7 @@ def predict(settings: Settings, days: Sequence[date], lineage: Mapping[str, str]
     if not models:
         return [outcomes[day] for day in wanted]
 
-    known = with_features(
-        settings, flights.loc[flights["flight_date"].isin(list(models))], as_of=clock.now(settings)
-    )
+    known = with_features(settings, flights.loc[flights["flight_date"].isin(list(models))], as_of=clock.now(settings))
     refuse_leaks(known.frame)
     predicted: list[pd.DataFrame] = []
     for model in {model.version: model for model in models.values()}.values():

@@ -116,7 +116,9 @@ def decision_of(settings: Settings, version: int) -> Decision | None:
     return judged[-1] if judged else None
 
 
-def record(settings: Settings, model: RegisteredModel, passed: bool, against: int | None, why: str, by: str) -> Decision:
+def record(
+    settings: Settings, model: RegisteredModel, passed: bool, against: int | None, why: str, by: str
+) -> Decision:
     """Writes down what the gate decided about a version, once: a version that was judged keeps its decision.
 
     Args:
@@ -205,7 +207,9 @@ def _version(settings: Settings, version: int) -> RegisteredModel:
     )
 
 
-def _append(settings: Settings, action: Action, version: int, since: str, against: int | None, why: str, by: str) -> Decision:
+def _append(
+    settings: Settings, action: Action, version: int, since: str, against: int | None, why: str, by: str
+) -> Decision:
     """Within the lock: the numbers have no gaps."""
     number = len(decisions(settings)) + 1
     at = datetime.now(UTC).isoformat(timespec="seconds")

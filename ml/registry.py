@@ -193,7 +193,7 @@ def load_model(settings: Settings, model: RegisteredModel) -> Any:
         mlflow.MlflowClient().get_model_version_download_uri(model.name, str(model.version))
     try:
         return mlflow.pyfunc.load_model(model.uri)
-    except Exception as error:  # noqa: BLE001  the version's own code runs here: what a damaged file raises is open
+    except Exception as error:  # the version's own code runs here: what a damaged file raises is open
         raise AssayError(
             f"The files of {version} are damaged or gone: {_first_line(error)}",
             f"restore the artifacts of MLflow run {model.run_id}; or delete version {model.version} in MLflow and materialize "

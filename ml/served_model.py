@@ -52,7 +52,9 @@ class DelayModel(PythonModel):
         self.encoding = json.loads(Path(context.artifacts["encoding"]).read_text())
         trees = Path(context.artifacts["booster"]).read_bytes()
         if hashlib.sha256(trees).hexdigest() != self.encoding["booster_sha256"]:
-            raise ValueError(f"{context.artifacts['booster']} is damaged: its SHA-256 is not the one that was registered")
+            raise ValueError(
+                f"{context.artifacts['booster']} is damaged: its SHA-256 is not the one that was registered"
+            )
         self.booster = lightgbm.Booster(model_str=trees.decode())
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]

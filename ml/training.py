@@ -239,7 +239,7 @@ def _of(frame: "pd.DataFrame", days: Sequence[date]) -> "pd.DataFrame":
 
 def _refuse_what_teaches_nothing(rows: Learnable, parts: Parts) -> None:
     learnt = _of(rows.frame, parts.fit)
-    empty = [name for name in NUMERIC if learnt[name].isna().all()]
+    empty = [name for name in NUMERIC if not learnt[name].notna().to_numpy().any()]
     if empty:
         views = sorted({name.partition("__")[0] for name in empty if "__" in name})
         raise AssayError(
@@ -249,11 +249,12 @@ def _refuse_what_teaches_nothing(rows: Learnable, parts: Parts) -> None:
             "feature out of ml/features.py",
         )
     for part, days in (("learn", parts.fit), ("be calibrated", parts.calibrate), ("be judged", parts.gate)):
-        labels = _of(rows.frame, days)[LABEL]
-        if labels.nunique() < 2:
+        labels = _of(rows.frame, days)[LABEL].tolist()
+        if len(set(labels)) < 2:
+            what = "late" if labels[0] else "on time"
             raise AssayError(
-                f"All {len(labels)} flights from {days[0]} to {days[-1]} were {'late' if labels.all() else 'on time'}, and "
-                f"the model of {month_of(rows.month)} was to {part} on them",
+                f"All {len(labels)} flights from {days[0]} to {days[-1]} were {what}, and the model of "
+                f"{month_of(rows.month)} was to {part} on them",
                 "look at is_delayed in gold/flight_facts; train for a month with more days before it",
             )
 
@@ -373,17 +374,21 @@ def _decide(
     said[CHALLENGER] = probabilities(settings, model, gate.filter(items=MODEL_COLUMNS))["delay_probability"].to_numpy()
     rival = champion(settings, date.fromisoformat(f"{month_before(model.month)}-01"))
     if rival is not None:
-        said[CHAMPION] = probabilities(settings, rival, gate.filter(items=MODEL_COLUMNS))["delay_probability"].to_numpy()
+        said[CHAMPION] = probabilities(settings, rival, gate.filter(items=MODEL_COLUMNS))[
+            "delay_probability"
+        ].to_numpy()
     scores = {str(who): probability_metrics(labels, said[who].tolist()) for who in said.columns}
     verdict = judge(scores)
     metrics = {f"{who}.{what}": value for who, one in scores.items() for what, value in one.items()}
     metrics |= {"gate.rows": float(len(gate)), "gate.observed_rate": float(gate[LABEL].mean())}
-    with answering(f"writing the scores of {model.name} version {model.version}"):
-        with mlflow.start_run(run_id=model.run_id):
-            mlflow.log_metrics(metrics)
-            mlflow.log_params({f"{part}_from": getattr(parts, part)[0] for part in ("fit", "calibrate", "gate")})
-            for name, figure in curves(labels, said).items():
-                mlflow.log_figure(figure, f"plots/{name}.png")
+    with (
+        answering(f"writing the scores of {model.name} version {model.version}"),
+        mlflow.start_run(run_id=model.run_id),
+    ):
+        mlflow.log_metrics(metrics)
+        mlflow.log_params({f"{part}_from": getattr(parts, part)[0] for part in ("fit", "calibrate", "gate")})
+        for name, figure in curves(labels, said).items():
+            mlflow.log_figure(figure, f"plots/{name}.png")
     return record(settings, model, verdict.passed, rival.version if rival else None, verdict.why, by)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
+from feature_repo.definitions import VIEWS
 from foundation.contract import find_contract
 from foundation.errors import AssayError
 from foundation.lake import current_snapshot_id, load_table, open_catalog
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 TRAINING_SET = ("models", "arrival_delay_training_set")
 LABEL = "is_delayed"
 LABEL_AVAILABLE_AT = "label_available_at"
-VIEWS = tuple(name.removesuffix("__available_at") for name in AVAILABLE_AT)
 # How the tables of ml/ call the moment that a view's row was known, and the snapshot that it was read from.
 VIEW_AVAILABLE_AT = {f"{view}__available_at": f"{view}_available_at" for view in VIEWS}
 SNAPSHOT_ID = {view: f"{view}_snapshot_id" for view in VIEWS}
@@ -307,9 +307,10 @@ def _as_written(settings: Settings, frame: "pd.DataFrame", snapshots: Mapping[st
 
     available = find_contract("flights").daily.available
     by_day = {day: pd.Timestamp(available.of(day)) for day in frame["flight_date"].unique()}
+    known = pd.Series([by_day[day] for day in frame["flight_date"]], index=frame.index)
     return frame.rename(columns=VIEW_AVAILABLE_AT).assign(
         **{
-            LABEL_AVAILABLE_AT: pd.to_datetime(frame["flight_date"].map(by_day), utc=True).astype("datetime64[us, UTC]"),
+            LABEL_AVAILABLE_AT: known.astype("datetime64[us, UTC]"),
             FACTS_SNAPSHOT_ID: snapshots[str(settings.table("gold", "flight_facts"))],
             **{column: snapshots.get(str(settings.table("gold", v))) for v, column in SNAPSHOT_ID.items()},
         }

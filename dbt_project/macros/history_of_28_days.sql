@@ -1,6 +1,7 @@
 {# The body of a history: one row for each day of a thing (a carrier, a route, an aircraft) on which it flew, and how late
-   its flights of the 28 days up to that day arrived. columns: what names the thing. Trino. #}
-{% macro history_of_28_days(columns) %}
+   its flights of the 28 days up to that day arrived. columns: what names the thing; one_name: one expression of them that
+   does so too, as {name: expression}. Trino. #}
+{% macro history_of_28_days(columns, one_name={}) %}
     {%- set named = columns | join(', ') -%}
 with facts as (
     select
@@ -50,10 +51,12 @@ history as (
 final as (
     select
         {{ named }},
-        flight_date,
+        {% for name, expression in one_name.items() %}{{ expression }} as {{ name }},
+        {% endfor %}flight_date,
         flights,
         arrivals,
         delayed,
+        cast(delayed as double) / nullif(arrivals, 0) as delayed_share,
         flights_28d,
         arrivals_28d,
         cast(delayed_28d as double) / nullif(arrivals_28d, 0) as delayed_share_28d,

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from deploy.embedded import services
 from deploy.embedded.environment import exports
+from feature_repo.definitions import VIEWS
 from foundation.contract import find_contract
 from foundation.errors import AssayError
 from foundation.lock import writer_lock
@@ -35,7 +36,7 @@ LAKE = ("bronze", "silver", "quarantine")
 # In the order of what needs what: the flights' zones come from the airports.
 FULL_FEEDS = ("airlines", "airports", "planes")
 DAILY_FEEDS = ("schedule", "flights", "weather")
-GOLD = ("flight_facts", "airport_hours", "carrier_history", "route_history", "aircraft_history")
+GOLD = ("flight_facts", "airport_hours", "carrier_history", "route_history", "aircraft_history", "origin_weather")
 DIMENSIONS = ("airports_not_in_feed", "carriers", "airports", "aircraft", "aircraft_over_time")
 STAGING = ("stg_flights", "stg_airport_hours", "stg_carriers", "stg_airports", "stg_aircraft")
 WAREHOUSE = (
@@ -55,7 +56,7 @@ LINE = (
     *(f"{layer}/{feed}" for feed in (*FULL_FEEDS, *DAILY_FEEDS) for layer in LAKE),
     *(f"gold/{model}" for model in (*DIMENSIONS, *GOLD)),
     *(f"warehouse/{model}" for model in (*STAGING, *WAREHOUSE)),
-    "features/carrier_history",
+    *(f"features/{view}" for view in VIEWS),
 )
 QUESTIONS = {
     "worst_routes": "Which routes are late most often?",

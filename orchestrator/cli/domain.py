@@ -1,4 +1,5 @@
-"""The default domain's own commands: its vendor's files, the demo, and the copy of the platform that has neither.
+"""The default domain's own commands: its vendor's files, the demo, its model, and the copy of the platform that has none of
+them.
 
 Belongs here: names, options and help texts. Does not belong here: commands of the platform (main.py). A copy of `./assay
 init --empty` has another one in its place.
@@ -14,6 +15,8 @@ from foundation.settings import load
 from orchestrator.cli.arguments import day_of
 
 commands = typer.Typer()
+models = typer.Typer(help="Show the versions of the model, who is champion when, and why; go back to an older one.")
+commands.add_typer(models, name="models")
 
 
 @commands.command()
@@ -53,6 +56,35 @@ def land(
     from orchestrator.cli.landing import land_feed
 
     land_feed(load(), feed, day_of(first) if first else None, day_of(last) if last else None, way)
+
+
+@models.callback(invoke_without_command=True)
+def versions(context: typer.Context) -> None:
+    """The versions of the model: scores on the gate's flights, the gate's decision, and since when each is champion."""
+    from orchestrator.cli.models import print_versions
+
+    if context.invoked_subcommand is None:
+        print_versions(load(), Console(highlight=False))
+
+
+@models.command("log")
+def log() -> None:
+    """Show every decision: promoted, refused, rolled back; when, against whom, why, by whom."""
+    from orchestrator.cli.models import print_log
+
+    print_log(load(), Console(highlight=False))
+
+
+@models.command("roll-back")
+def roll_back(
+    version: Annotated[int, typer.Argument(help="The version that is champion again; ./assay models lists them.")],
+    since: Annotated[str, typer.Option("--from", help="The first month it is valid in, such as 2013-05.")],
+    why: Annotated[str, typer.Option("--why", help="The reason, for who reads the log.")],
+) -> None:
+    """Make a former champion valid again from a month on; what was promoted for later months goes."""
+    from orchestrator.cli.models import roll_back_to
+
+    roll_back_to(load(), Console(highlight=False), version, since, why)
 
 
 @commands.command()

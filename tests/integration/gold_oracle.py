@@ -137,13 +137,30 @@ def history(named: Sequence[str], days: Sequence[date]) -> dict[tuple[Any, ...],
             window = [row for other, rows in of_day.items() if 0 <= (day - other).days <= 27 for row in rows]
             late = [_arrived_late(row) for row in window if row["arr_delay"]]
             delays = [int(row["arr_delay"]) for row in window if row["arr_delay"]]
+            of_the_day = [_arrived_late(row) for row in of_day[day] if row["arr_delay"]]
             found[(*thing, day)] = {
                 "flights": len(of_day[day]),
+                "delayed_share": sum(map(bool, of_the_day)) / len(of_the_day) if of_the_day else None,
                 "flights_28d": len(window),
                 "arrivals_28d": len(delays),
                 "delayed_share_28d": sum(map(bool, late)) / len(late) if late else None,
                 "mean_arrival_delay_28d": sum(delays) / len(delays) if delays else None,
                 "available_at": known_by_morning(day),
+            }
+    return found
+
+
+def origin_weather(days: Iterable[date]) -> dict[tuple[date, str, datetime], Values]:
+    """By day, airport and hour: known when the hour is over."""
+    found: dict[tuple[date, str, datetime], Values] = {}
+    for day in days:
+        for row in vendor.weather_by_day()[day]:
+            hour = moment(row["time_hour"])
+            measured = ("temp", "humid", "wind_gust", "precip", "visib", "pressure")
+            found[day, row["origin"], hour] = {
+                **{name: number(row[name]) for name in measured},
+                "wind_speed": wind(row["wind_speed"]),
+                "available_at": hour + timedelta(hours=1),
             }
     return found
 

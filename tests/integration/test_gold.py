@@ -41,6 +41,7 @@ MODELS = (
     "carrier_history",
     "route_history",
     "aircraft_history",
+    "origin_weather",
     "carriers",
     "airports",
 )
@@ -213,6 +214,18 @@ def test_a_history_is_what_a_brute_force_count_says(copied: Lake, table: str, na
     truth = gold_oracle.history(named, DAYS)
     columns = list(next(iter(truth.values())))
     same(copied.by_key(table, [*named, "flight_date"], columns), truth)
+
+
+def test_a_route_is_named_in_one_word(copied: Lake) -> None:
+    question = f"select count(*), count_if(route = concat(origin, '-', dest)) from {GOLD}.route_history"
+    ((rows_there, named),) = copied.ask(question)
+    assert rows_there == named > 100
+
+
+def test_the_weather_of_an_hour_is_what_the_station_sent_and_known_when_it_is_over(copied: Lake) -> None:
+    truth = gold_oracle.origin_weather(WEATHER_DAYS)
+    columns = list(next(iter(truth.values())))
+    same(copied.by_key("origin_weather", ["observation_date", "origin", "time_hour"], columns), truth)
 
 
 def test_descriptions_stand_beside_the_data(copied: Lake) -> None:

@@ -15,7 +15,8 @@ from orchestrator.manifests import TARGETS, manifest_dir
 
 DAILY_FEEDS = ("flights", "schedule", "weather")
 FEEDS = (*DAILY_FEEDS, "airlines", "airports", "planes")
-GOLD_DAILY = ("flight_facts", "airport_hours", "carrier_history", "route_history", "aircraft_history")
+GOLD_DAILY = ("flight_facts", "airport_hours", "carrier_history", "route_history", "aircraft_history", "origin_weather")
+FEATURE_VIEWS = ("carrier_history", "route_history", "aircraft_history", "origin_weather")
 GOLD_WHOLE = ("airports_not_in_feed", "carriers", "airports", "aircraft", "aircraft_over_time")
 WAREHOUSE_DAILY = (
     "fct_flights",
@@ -34,7 +35,7 @@ MATERIALIZABLE = {
     *(f"{layer}/{feed}" for layer in ("bronze", "silver", "quarantine") for feed in FEEDS),
     *(f"gold/{model}" for model in (*GOLD_DAILY, *GOLD_WHOLE)),
     *(f"warehouse/{model}" for model in (*WAREHOUSE_DAILY, *DIMENSIONS, *VIEWS)),
-    "features/carrier_history",
+    *(f"features/{view}" for view in FEATURE_VIEWS),
     "models/arrival_delay",
     "predictions/arrival_delay",
     *(

@@ -98,7 +98,9 @@ def test_baselines_by_hand() -> None:
     assert said["carrier_hour"].tolist() == pytest.approx([(3 + 10) / 24, 0.5, (1 + 10) / 23])
 
 
-def scores(challenger: float, champion: float | None, ece: float = 0.02, theirs: float = 0.01) -> dict[str, dict[str, float]]:
+def scores(
+    challenger: float, champion: float | None, ece: float = 0.02, theirs: float = 0.01
+) -> dict[str, dict[str, float]]:
     found = {
         "challenger": {"brier": challenger, "ece": ece},
         "base_rate": {"brier": 0.19, "ece": theirs},

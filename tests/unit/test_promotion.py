@@ -17,9 +17,7 @@ def entry(number: int, action: Action, version: int, since: str) -> Decision:
 
 @st.composite
 def logs(draw: st.DrawFn, actions: list[Action] = ACTIONS) -> list[Decision]:
-    rows = draw(
-        st.lists(st.tuples(st.sampled_from(actions), st.integers(1, 9), st.sampled_from(MONTHS)), max_size=12)
-    )
+    rows = draw(st.lists(st.tuples(st.sampled_from(actions), st.integers(1, 9), st.sampled_from(MONTHS)), max_size=12))
     return [entry(number, *row) for number, row in enumerate(rows, start=1)]
 
 
@@ -32,7 +30,8 @@ def read_by_hand(log: list[Decision], month: str) -> int | None:
         if one.action != "refuse"
         and one.valid_from <= month
         and not any(
-            later.action == "roll back" and later.number > one.number and later.valid_from <= one.valid_from for later in log
+            later.action == "roll back" and later.number > one.number and later.valid_from <= one.valid_from
+            for later in log
         )
     ]
     return max(standing, key=lambda one: (one.valid_from, one.number)).version if standing else None

@@ -4,4 +4,4 @@
     tags=['daily'],
 ) }}
 
-{{ history_of_28_days(['origin', 'dest']) }}
+{{ history_of_28_days(['origin', 'dest'], one_name={'route': "origin || '-' || dest"}) }}
