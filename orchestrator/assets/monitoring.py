@@ -16,6 +16,7 @@ from orchestrator.partitions import run_days
 from orchestrator.reporting import lineage, report_parts
 
 DRIFT = dg.AssetKey(["monitoring", "arrival_delay_drift"])
+TRAINING_SET = dg.AssetKey(["models", "arrival_delay_training_set"])
 CHECK = "no_column_drifted"
 # A year's run would list hundreds.
 NAMED_DAYS = 10
@@ -29,7 +30,7 @@ def monitoring_assets(settings: Settings, daily: dg.PartitionsDefinition) -> lis
         deps=[
             dg.AssetKey(["predictions", "arrival_delay"]),
             dg.AssetDep(
-                dg.AssetKey(["models", "arrival_delay_training_set"]),
+                TRAINING_SET,
                 partition_mapping=dg.TimeWindowPartitionMapping(
                     start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True
                 ),
@@ -53,11 +54,14 @@ def monitoring_assets(settings: Settings, daily: dg.PartitionsDefinition) -> lis
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=30), warn_window=timedelta(hours=26)
         ),
-        # A new training set is no reason: what is compared with is what the champion learnt from, whenever that was.
-        automation_condition=any_partition(but_not_for=[dg.AssetKey(["models", "arrival_delay_training_set"])]),
+        # What is compared with is what the champion learnt from, whenever that was: a newer month of it is no reason, and
+        # need not be there.
+        automation_condition=any_partition(but_not_for=[TRAINING_SET], optional=[TRAINING_SET]),
         pool="evidently",
     )
-    def arrival_delay_drift(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    def arrival_delay_drift(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from ml.drift import FEWEST_DAYS, WINDOW_DAYS, drift
 
         days: dict[date | None, Mapping[str, Any]] = {}
@@ -67,7 +71,7 @@ def monitoring_assets(settings: Settings, daily: dg.PartitionsDefinition) -> lis
             if outcome.error is not None:
                 errors[outcome.day] = outcome.error
             elif outcome.model is None:
-                few = f"not judged: {outcome.days} of {WINDOW_DAYS} days have predictions, {FEWEST_DAYS} are needed"
+                few = f"not judged: fewer than {FEWEST_DAYS} of the {WINDOW_DAYS} days have predictions"
                 days[outcome.day] = {"dagster/partition_row_count": 0, "judged": few}
             else:
                 days[outcome.day] = {
@@ -82,6 +86,7 @@ def monitoring_assets(settings: Settings, daily: dg.PartitionsDefinition) -> lis
                 drifted |= {str(outcome.day): outcome.drifted} if outcome.drifted else {}
         yield _check(drifted, judged=sum("drifted" in values for values in days.values()))
         report_parts(context, {DRIFT: days}, errors)
+        yield dg.MaterializeResult(asset_key=DRIFT)
 
     return [arrival_delay_drift]
 
