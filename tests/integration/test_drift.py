@@ -21,7 +21,7 @@ import pytest
 from foundation.errors import AssayError
 from foundation.lake import current_snapshot_id, load_table, local_path
 from foundation.settings import Settings
-from ml.drift import COLUMNS, FEWEST_DAYS, ROWS, SAID, WINDOW_DAYS, compare, draw, drift, kept
+from ml.drift import COLUMNS, ROWS, SAID, WINDOW_DAYS, compare, draw, drift, kept
 from ml.features import on_days
 from ml.predicting import predict
 from ml.promotion import champion, record

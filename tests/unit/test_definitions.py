@@ -38,6 +38,7 @@ MATERIALIZABLE = {
     *(f"features/{view}" for view in FEATURE_VIEWS),
     "models/arrival_delay",
     "predictions/arrival_delay",
+    "monitoring/arrival_delay_drift",
     *(
         f"maintenance/{name}"
         for name in ("compaction", "snapshots", "orphan_files", "archive", "dbt_artifacts", "logs", "dagster_history")
