@@ -38,8 +38,9 @@ def baselines(before: "pd.DataFrame", asked: "pd.DataFrame", label: str) -> "pd.
         departure, smoothed with `SMOOTHING_ROWS` rows of the base rate; a row per row of `asked`.
     """
     rate = float(before[label].astype("float64").mean())
-    late = before[label].astype("float64").groupby(_carrier_hour(before)).agg(["sum", "count"])
-    shares = ((late["sum"] + SMOOTHING_ROWS * rate) / (late["count"] + SMOOTHING_ROWS)).to_dict()
+    of_group = before[label].astype("float64").groupby(_carrier_hour(before))
+    late, flights = of_group.sum().to_dict(), of_group.count().to_dict()
+    shares = {one: (late[one] + SMOOTHING_ROWS * rate) / (flights[one] + SMOOTHING_ROWS) for one in late}
     said = [shares.get(one, rate) for one in _carrier_hour(asked)]
     return asked.filter(items=[]).assign(**{BASE_RATE: rate, CARRIER_HOUR: said})
 

@@ -204,7 +204,7 @@ def learnable(settings: Settings, month: date) -> Learnable:
     first = month.replace(day=1)
     table = load_table(settings, *TRAINING_SET)
     snapshot = current_snapshot_id(table)
-    rows = _scan(table, snapshot, first)
+    rows = _scan(settings, table, snapshot, first)
     _refuse_gaps(settings, rows, first)
     return _learnable(settings, rows, first, snapshot or 0)
 
@@ -224,14 +224,20 @@ def learnt_from(settings: Settings, model: RegisteredModel) -> Learnable:
             "learnt",
             f"materialize models/arrival_delay_training_set and models/arrival_delay for {model.month}",
         )
-    return _learnable(settings, _scan(table, snapshot, first), first, snapshot)
+    return _learnable(settings, _scan(settings, table, snapshot, first), first, snapshot)
 
 
-def _scan(table: "Table", snapshot: int | None, first: date) -> "pa.Table":
+def _scan(settings: Settings, table: "Table", snapshot: int | None, first: date) -> "pa.Table":
+    wanted = (*CONTENT, LABEL_AVAILABLE_AT, *SNAPSHOT_ID.values())
+    if lacking := [column for column in wanted if column not in table.schema().column_names]:
+        raise AssayError(
+            f"{settings.table(*TRAINING_SET)} has no column {', '.join(lacking)}, and ml/features.py names it",
+            f"materialize models/arrival_delay_training_set for all months before {first:%Y-%m}",
+        )
     known_by = first_prediction_of(first).isoformat()
     return table.scan(
         row_filter=f"{LABEL_AVAILABLE_AT} <= '{known_by}' and month < '{first}'",
-        selected_fields=(*CONTENT, LABEL_AVAILABLE_AT, *SNAPSHOT_ID.values()),
+        selected_fields=wanted,
         snapshot_id=snapshot,
     ).to_arrow()
 

@@ -20,6 +20,7 @@ from deploy.embedded.environment import exports
 from feature_repo.definitions import VIEWS
 from foundation.contract import find_contract
 from foundation.errors import AssayError
+from foundation.lake import iceberg_tables
 from foundation.lock import writer_lock
 from foundation.settings import Settings, load
 from intake.vendor import land
@@ -27,7 +28,6 @@ from orchestrator.cli.engines import ask_warehouse, count
 from orchestrator.cli.platform import print_addresses, start
 from orchestrator.dbt_environment import dbt_environment
 from orchestrator.manifests import compiled_analyses
-from orchestrator.partitions import month_after
 from orchestrator.runs import RunReport, execute, fail_abandoned
 from orchestrator.sensors import COMMAND_LOCK
 
@@ -63,9 +63,11 @@ QUESTIONS = {
     "aircraft_age_and_delay": "Does an old aircraft mean delay?",
     "cost_of_weather": "What does weather cost?",
 }
-TABLES = (
-    *(tuple(asset.split("/")) for asset in LINE if not asset.startswith(("features/", "warehouse/stg_"))),
-    ("predictions", "arrival_delay"),
+TABLES = tuple(tuple(asset.split("/")) for asset in LINE if not asset.startswith(("features/", "warehouse/stg_")))
+TRAINING_SET, MODEL, PREDICTIONS = (
+    "models/arrival_delay_training_set",
+    "models/arrival_delay",
+    "predictions/arrival_delay",
 )
 
 
@@ -146,12 +148,28 @@ def _run_line(settings: Settings, console: Console, last: date, tomorrow: date) 
         # Tomorrow's schedule is known today; what becomes of its flights is not.
         land(settings, find_contract(feed), [*known, tomorrow] if feed == "schedule" else known)
     console.print(f"Landed six feeds of {FIRST_DAY} to {last}, and the schedule of {tomorrow}.")
-    return [
+    line = [
         _run(settings, console, LINE, (FIRST_DAY, last)),
         _run(settings, console, [f"{layer}/schedule" for layer in LAKE], (tomorrow, tomorrow)),
-        _run(settings, console, ["models/arrival_delay"], None, str(month_after(last))),
-        _run(settings, console, ["predictions/arrival_delay"], (tomorrow, tomorrow)),
     ]
+    return [*line, *_run_model(settings, console, tomorrow)]
+
+
+def _run_model(settings: Settings, console: Console, tomorrow: date) -> list[RunReport]:
+    """Training set, model and predictions, as far as there are a month to learn from and a champion."""
+    from ml.promotion import champion
+
+    month = tomorrow.replace(day=1)
+    if month == FIRST_DAY:
+        return []
+    month_before = (month - timedelta(days=1)).replace(day=1)
+    reports = [
+        _run(settings, console, [TRAINING_SET], (FIRST_DAY, month_before)),
+        _run(settings, console, [MODEL], None, str(month)),
+    ]
+    if champion(settings, tomorrow) is None:
+        return reports
+    return [*reports, _run(settings, console, [PREDICTIONS], (tomorrow, tomorrow))]
 
 
 def _run(
@@ -192,7 +210,9 @@ def _print_rows(settings: Settings, console: Console) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right")
     table.add_column()
-    for layer, name in TABLES:
+    # A demo of less than a month has no model, and one that the gate refused predicts nothing.
+    made = [(layer, name) for layer, name in iceberg_tables(settings) if layer in ("models", "predictions")]
+    for layer, name in (*TABLES, *made):
         table.add_row(f"{count(settings, layer, name):,}", f"{layer}/{name}")
     console.print(table)
 
@@ -206,28 +226,58 @@ def _print_checks(console: Console, reports: list[RunReport]) -> None:
 
 
 def _print_model(settings: Settings, console: Console, tomorrow: date) -> None:
-    from ml.predicting import choose_model
-    from ml.registry import connect
+    """The model of tomorrow's month: how good it is beside who has none, and what the gate decided."""
+    from ml.promotion import champion, decision_of, month_of
+    from ml.registry import connect, model_versions
+    from ml.training import scores_of
 
-    model = choose_model(settings, tomorrow)
-    metrics = connect(settings).get_run(model.run_id).data.metrics
-    console.print(
-        f"\n[bold]Model[/] {model.name} version {model.version}, learnt from the days through {model.trained_through}"
-    )
-    if "log_loss" not in metrics:
-        console.print("  one day is too little to hold any out, so it has no score; try more --days")
+    month = month_of(tomorrow)
+    versions = [model for model in model_versions(settings) if model.month == month]
+    if not versions:
+        console.print(
+            f"\n[bold]Model[/] none: the model of {month} learns from the days before that month, and this demo has none of "
+            "them. So nothing is predicted. Next: ./assay demo --days 31",
+            soft_wrap=True,
+        )
         return
+    model, decision = versions[-1], decision_of(settings, versions[-1].version)
+    assert decision is not None, "the run that made the version decided about it"
+    metrics = connect(settings).MlflowClient().get_run(model.run_id).data.metrics
+    scores = scores_of(metrics)
     console.print(
-        f"  on the last {metrics['held_out_days']:.0f} days, held out ({metrics['rows']:,.0f} flights, "
-        f"{metrics['observed_rate']:.1%} of them late; before them {metrics['base_rate']:.1%}):",
+        f"\n[bold]Model[/] {model.name} version {model.version} of {month}, learnt from the days through "
+        f"{model.trained_through}",
         soft_wrap=True,
     )
-    for name in ("log_loss", "brier"):
-        ours, base = metrics[name], metrics[f"{name}_of_base_rate"]
-        verdict = "better" if ours < base else "no better"
-        console.print(f"  {name:<9} {ours:.4f}, the base rate alone {base:.4f}: {verdict}, less is better")
-    if "auc" in metrics:
-        console.print(f"  {'auc':<9} {metrics['auc']:.4f}, the base rate alone 0.5000")
+    console.print(
+        f"  on the last days, which it had not seen ({metrics['gate.rows']:,.0f} flights, "
+        f"{metrics['gate.observed_rate']:.1%} of them late):",
+        soft_wrap=True,
+    )
+    rivals = {
+        "base_rate": "the share of late flights before",
+        "carrier_hour": "that share by carrier and hour",
+        "champion": "the champion so far",
+    }
+    ours = scores["challenger"]
+    console.print(f"  Brier score      {ours['brier']:.4f}, less is better")
+    for who, words in rivals.items():
+        if who in scores:
+            verdict = "better" if ours["brier"] < scores[who]["brier"] else "no better"
+            console.print(f"                   {scores[who]['brier']:.4f} has {words}: the model is {verdict}")
+    console.print(
+        f"  area under ROC   {ours['roc_auc']:.4f}, {scores['carrier_hour']['roc_auc']:.4f} by carrier and hour"
+    )
+    console.print(f"  off by           {ours['ece']:.4f} on average, where it says how likely a delay is")
+    if decision.action == "promote":
+        console.print(f"  the gate promoted it: champion from {decision.valid_from} on")
+    else:
+        console.print(f"  the gate refused it: {decision.why}", soft_wrap=True)
+    valid = champion(settings, tomorrow)
+    if valid is None:
+        console.print(f"  {month} has no champion, so nothing is predicted. Next: ./assay models log", soft_wrap=True)
+    elif valid.version != model.version:
+        console.print(f"  {tomorrow} is predicted by version {valid.version}, which stays champion")
 
 
 def _print_answers(settings: Settings, console: Console) -> None:
