@@ -28,14 +28,14 @@ def prepare_folders(settings: Settings) -> None:
 
 
 def open_store(settings: Settings) -> "FeatureStore":
-    """The feature store of these settings: an SQL registry, duckdb over Iceberg offline, Redis or SQLite online."""
+    """The feature store of these settings: an SQL registry, offline.py over Iceberg, and of online.py Redis or SQLite."""
     from feast import FeatureStore, RepoConfig
 
     prepare_folders(settings)
     if settings.is_external("feast-online"):
-        online = {"type": "redis", "connection_string": settings.feast_online}
+        online = {"type": "feature_repo.online.NewestRedisOnlineStore", "connection_string": settings.feast_online}
     else:
-        online = {"type": "sqlite", "path": settings.feast_online}
+        online = {"type": "feature_repo.online.NewestSqliteOnlineStore", "path": settings.feast_online}
     return FeatureStore(
         config=RepoConfig(
             project=project(settings),

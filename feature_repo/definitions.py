@@ -150,9 +150,10 @@ def declare(settings: Settings) -> Declarations:
     inputs = {name: source if name != "origin_weather" else pushed_weather for name, source in sources.items()}
     views = {name: _view(view, entities[view.entity], inputs[name]) for name, view in VIEWS.items()}
     calendar = _calendar()
+    asked = [views[view.name][[*view.served, AVAILABLE_AT]] for view in VIEWS.values()]
     service = FeatureService(
         name=SERVICE,
-        features=[*(views[v.name][[*v.served, AVAILABLE_AT]] for v in VIEWS.values()), calendar],
+        features=[*asked, calendar],  # pyright: ignore[reportArgumentType] -- a choice of features is typed as optional
         description="What models/arrival_delay asks for",
         owner=OWNER,
     )
@@ -203,7 +204,7 @@ def _view(view: View, entity: "Entity", source: "IcebergSource | PushSource") ->
     )
 
 
-def _calendar() -> "OnDemandFeatureView":
+def _calendar() -> Any:
     import pandas as pd
     from feast import RequestSource
     from feast.field import Field

@@ -19,7 +19,9 @@ from foundation.settings import load  # noqa: E402
 _settings = load()
 prepare_folders(_settings)
 _declared = declare(_settings)
-carrier = _declared.entity
-carrier_history_source = _declared.source
-carrier_history = _declared.view
+carrier, route, aircraft, origin = _declared.entities.values()
+carrier_source, route_source, aircraft_source, weather_source = _declared.sources.values()
+origin_weather_push = _declared.pushed_weather
+carrier_history, route_history, aircraft_history, origin_weather = _declared.views.values()
+flight_calendar = _declared.calendar
 arrival_delay_v1 = _declared.service

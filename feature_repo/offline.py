@@ -81,13 +81,13 @@ class AsOfOfflineStore(DuckDBOfflineStore):
                     f'{_unexpired(view, f"view{number}", name, moment)} as "{prefix}{name}"' for name in features
                 ]
             statement = f"select {', '.join(selected)} from asked {' '.join(joins)} order by asked.{ROW}"
-            known = connection.execute(statement).to_arrow_table()
+            known = connection.sql(statement).to_arrow_table()
         calendars = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
-        return IbisRetrievalJob(
+        return IbisRetrievalJob(  # pyright: ignore[reportCallIssue]
             table=ibis.memtable(known),
             on_demand_feature_views=calendars,
             full_feature_names=full_feature_names,
-            metadata=RetrievalMetadata(feature_refs, [*asked.column_names], *window),
+            metadata=RetrievalMetadata(feature_refs, [*asked.column_names], *window),  # pyright: ignore[reportCallIssue]
             data_source_writer=None,
             staging_location=None,
             staging_location_endpoint_override=None,
@@ -97,16 +97,14 @@ class AsOfOfflineStore(DuckDBOfflineStore):
 
 def _read(view: FeatureView, features: list[str], window: tuple[datetime, datetime]) -> pa.Table:
     """The columns asked for, of the rows that can be the newest for some moment of the window."""
-    from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
-
     source: Any = view.batch_source
     if not isinstance(source, IcebergSource):
         raise NotImplementedError(f"{view.name} has no IcebergSource")
     table = source.get_catalog_client().load_table(f"{source.namespace}.{source.iceberg_table}")
     first, last = window
-    available = LessThanOrEqual(source.timestamp_field, last.isoformat())
+    available = f"{source.timestamp_field} <= '{last.isoformat()}'"
     if view.ttl:
-        available = And(GreaterThanOrEqual(source.timestamp_field, (first - view.ttl).isoformat()), available)
+        available += f" and {source.timestamp_field} >= '{(first - view.ttl).isoformat()}'"
     columns = {*view.join_keys, source.timestamp_field, *features}
     return table.scan(row_filter=available, selected_fields=tuple(columns)).to_arrow()
 

@@ -4,6 +4,7 @@ Belongs here: the guards around Feast's behaviour. Does not belong here: how the
 features exist (definitions.py), models, or when any of this runs.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +18,7 @@ from feature_repo.definitions import (
     KEYS,
     SERVICE,
     VIEWS,
+    View,
     declare,
     served_features,
 )
@@ -29,6 +31,7 @@ from foundation.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
     from feast import FeatureStore
+    from pyiceberg.table import Table
 
 # The column of an entity frame that says when each row is judged: Feast's own default name.
 EVENT_TIMESTAMP = "event_timestamp"
@@ -72,7 +75,9 @@ def apply(settings: Settings) -> "FeatureStore":
     from sqlalchemy.exc import OperationalError
 
     try:
-        with writer_lock(settings, "feast.registry"):
+        with writer_lock(settings, "feast.registry"), warnings.catch_warnings():
+            # Of on-demand views: Feast calls them experimental. Ours is three columns of arithmetic.
+            warnings.filterwarnings("ignore", message="On demand feature view is an experimental feature")
             store = open_store(settings)
             store.apply(declare(settings).objects)
     except OperationalError as error:
@@ -86,8 +91,9 @@ def apply(settings: Settings) -> "FeatureStore":
 def materialize(settings: Settings, view: str, start: date, end: date) -> Materialization:
     """Brings one view's online values up to date for a range of days.
 
-    The online store keeps the newest row of each key whatever the order of writes (online.py), so a backfill of January
-    cannot take back what February wrote. A row in Gold is known, so the clock does not cut the window.
+    The online store keeps the newest row of each key whatever the order of writes (online.py). The window reaches on to the
+    newest row in Gold, whatever `end` is, so that a backfill of January leaves nothing of February behind. A row in Gold
+    is known, so the clock does not cut the window.
 
     Args:
         settings: the environment.
@@ -100,33 +106,46 @@ def materialize(settings: Settings, view: str, start: date, end: date) -> Materi
         `available_at`, the snapshot read.
 
     Raises:
-        AssayError: Gold has no row for any day of the range, or was rewritten during every read.
+        AssayError: Gold has no row for any day of the range, or was rewritten during every read; or the online store is
+            held by another process.
     """
-    declared = VIEWS[view]
+    from sqlite3 import OperationalError
+
     name = settings.table("gold", view)
     store = apply(settings)
     for _ in range(READS_BEFORE_GIVING_UP):
         table = load_table(settings, "gold", view)
         snapshot_id = current_snapshot_id(table)
-        days_asked = f"{declared.day} >= '{start}' and {declared.day} <= '{end}'"
-        columns = (declared.key, declared.day, AVAILABLE_AT)
-        asked = table.scan(row_filter=days_asked, selected_fields=columns).to_arrow().to_pandas()
-        if asked.empty or snapshot_id is None:
+        rows = _rows_since(table, VIEWS[view], start)
+        counted: dict[Any, int] = rows[VIEWS[view].day].value_counts().to_dict()
+        days = [start + timedelta(days=n) for n in range((end - start).days + 1)]
+        rows_by_day = {day: counted.get(day, 0) for day in days}
+        if not any(rows_by_day.values()) or snapshot_id is None:
             raise AssayError(f"{name} has no row for {start} to {end}", f"materialize gold/{view} for {start} to {end}")
-        window_start = asked[AVAILABLE_AT].min().to_pydatetime().astimezone(UTC)
-        window_end = asked[AVAILABLE_AT].max().to_pydatetime().astimezone(UTC)
-        store.materialize(window_start, window_end, feature_views=[view])
+        window_start = rows[AVAILABLE_AT].min().to_pydatetime().astimezone(UTC)
+        window_end = rows[AVAILABLE_AT].max().to_pydatetime().astimezone(UTC)
+        try:
+            with writer_lock(settings, f"features.{view}"):
+                store.materialize(window_start, window_end, feature_views=[view])
+        except OperationalError as error:
+            raise AssayError(
+                f"The online store {settings.feast_online} did not take {view} of {start} to {end}: {error}",
+                "end what holds that file, then run this again; what it served before it still serves",
+            ) from error
         if current_snapshot_id(load_table(settings, "gold", view)) == snapshot_id:
-            rows = asked[declared.day].value_counts()
-            days = [start + timedelta(days=n) for n in range((end - start).days + 1)]
             return Materialization(
-                rows_by_day={day: int(rows.get(day, 0)) for day in days},
-                keys_written=int(asked[declared.key].nunique()),
+                rows_by_day=rows_by_day,
+                keys_written=len(rows[VIEWS[view].key].unique()),
                 window_start=window_start,
                 window_end=window_end,
                 snapshot_id=snapshot_id,
             )
     raise _never_stood_still(str(name))
+
+
+def _rows_since(table: "Table", view: View, start: date) -> "pd.DataFrame":
+    columns = (view.key, view.day, AVAILABLE_AT)
+    return table.scan(row_filter=f"{view.day} >= '{start}'", selected_fields=columns).to_arrow().to_pandas()
 
 
 def historical_features(settings: Settings, entity_df: "pd.DataFrame") -> HistoricalFeatures:
@@ -215,7 +234,7 @@ def online_features(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> li
 
     if not rows:
         return []
-    store = _serving_store(settings)
+    store = serving_store(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
     # Feast takes no null for a key. No row of Gold has an empty one.
     asked = [
         {
@@ -245,6 +264,92 @@ def online_features(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> li
 
 
 @lru_cache(maxsize=4)
-def _serving_store(settings: Settings) -> "FeatureStore":
+def serving_store(settings: Settings) -> "FeatureStore":
     """Kept between requests: opening one costs more than asking it."""
     return open_store(settings)
+
+
+@dataclass(frozen=True)
+class OnlineComparison:
+    """Whether the online store serves what Gold has.
+
+    Args:
+        keys: how many keys Gold has.
+        missing: those that nothing is served for.
+        older: those that Gold has a newer row of than is served.
+        different: those whose served row is the one of Gold and says something else.
+        newer: those served from a row that Gold does not have: pushed ahead of it, or gone from Gold.
+        days: the first and the last day whose materialization makes the two the same; None if they are.
+        snapshot_id: the snapshot of Gold that was compared.
+    """
+
+    view: str
+    keys: int
+    missing: list[str]
+    older: list[str]
+    different: list[str]
+    newer: list[str]
+    days: tuple[date, date] | None
+    snapshot_id: int | None
+
+    @property
+    def same(self) -> bool:
+        """Nothing is missing, older or different; what was pushed ahead of Gold may be newer."""
+        return not (self.missing or self.older or self.different)
+
+
+def compare_online_with_offline(settings: Settings, view: str) -> OnlineComparison:
+    """Looks every key of a view up in both stores: the newest row of Gold beside the one that is served.
+
+    Args:
+        settings: the environment.
+        view: a key of `definitions.VIEWS`.
+
+    Returns:
+        The keys that differ, in name order.
+
+    Raises:
+        AssayError: the table does not exist, or the view was never put online.
+    """
+    import pandas as pd
+
+    declared = VIEWS[view]
+    table = load_table(settings, "gold", view)
+    features = [*declared.counts, *declared.numbers, AVAILABLE_AT]
+    rows = table.scan(selected_fields=(declared.key, declared.day, *features)).to_arrow().to_pandas()
+    newest = rows.sort_values(AVAILABLE_AT).groupby(declared.key).tail(1).set_index(declared.key).sort_index()
+    keys = newest.index.to_list()
+    served = pd.DataFrame(_served(settings, declared, keys, features), index=newest.index)
+    here = pd.to_datetime(newest[AVAILABLE_AT], utc=True).dt.floor("s")
+    there = pd.to_datetime(served[AVAILABLE_AT], utc=True)
+    values = [name for name in features if name != AVAILABLE_AT]
+    left, right = newest[values].astype("float64"), served[values].astype("float64")
+    equal = ((left == right) | (left.isna() & right.isna())).all(axis=1)
+    found = {
+        "missing": there.isna(),
+        "older": there < here,
+        "different": (there == here) & ~equal,
+        "newer": there > here,
+    }
+    named = {name: served.index[mask].to_list() for name, mask in found.items()}
+    behind = newest.loc[found["missing"] | found["older"] | found["different"], declared.day]
+    days = None if behind.empty else (behind.min(), behind.max())
+    return OnlineComparison(view, len(keys), days=days, snapshot_id=current_snapshot_id(table), **named)
+
+
+def _served(settings: Settings, view: View, keys: list[str], features: list[str]) -> dict[str, list[Any]]:
+    """Every feature of a view's keys as the online store has it, past its time to live too."""
+    from feast.errors import FeatureViewNotFoundException
+
+    if not keys:
+        return {name: [] for name in features}
+    try:
+        store = serving_store(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
+        answer = store.get_online_features(
+            features=[f"{view.name}:{name}" for name in features], entity_rows=[{view.key: key} for key in keys]
+        )
+    except FeatureViewNotFoundException as error:
+        raise AssayError(
+            f"Feast's registry has no view {view.name}", f"materialize the asset features/{view.name}"
+        ) from error
+    return {name: values for name, values in answer.to_dict().items() if name in features}

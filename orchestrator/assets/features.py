@@ -1,19 +1,28 @@
-"""Feast's feature views as assets.
+"""Feast's feature views as assets, and a check of each: the online store serves what Gold has.
 
-Belongs here: keys and dependencies. Does not belong here: what a feature is (feature_repo).
+Belongs here: keys, dependencies, and what an outcome means to Dagster. Does not belong here: what a feature is
+(feature_repo).
 """
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from feature_repo.definitions import VIEWS, View
+from feature_repo.definitions import OWNER, VIEWS, View
+from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
 from orchestrator.reporting import report_parts
 
-OWNER = "team:machine-learning"
+if TYPE_CHECKING:
+    from feature_repo.store import OnlineComparison
+
+
+ONLINE = "online_is_what_gold_has"
+NAMED_KEYS = 10
 
 
 def feature_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -38,18 +47,53 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
         ),
         automation_condition=any_partition(),
         pool="feast",
+        check_specs=[
+            dg.AssetCheckSpec(
+                ONLINE, asset=key, description="Every key is served with the newest row that Gold has of it."
+            )
+        ],
     )
-    def feature_view(context: dg.AssetExecutionContext) -> None:
-        from feature_repo.store import materialize
+    def feature_view(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        from feature_repo.store import compare_online_with_offline, materialize
 
         days = run_days(context)
         done = materialize(settings, view.name, days[0], days[-1])
-        online = {"keys_online": done["keys_written"], "snapshot_id": str(done["snapshot_id"])}
         rows = done["rows_by_day"]
+        online = {"keys_online": done["keys_written"], "snapshot_id": str(done["snapshot_id"])}
+        late: dict[date | None, AssayError] = {day: _late(settings, view, day) for day in days if not rows[day]}
+        # Said before a late day fails the step.
+        yield _result(key, compare_online_with_offline(settings, view.name))
         report_parts(
             context,
-            {key: {day: {"dagster/partition_row_count": rows.get(day, 0), **online} for day in days}},
-            {},
+            {key: {day: {"dagster/partition_row_count": rows[day], **online} for day in days if day not in late}},
+            late,
         )
+        yield dg.MaterializeResult(asset_key=key)
 
     return feature_view
+
+
+def _late(settings: Settings, view: View, day: date) -> AssayError:
+    return AssayError(
+        f"{settings.table('gold', view.name)} has no row of {day}: what it is made of has not come",
+        f"materialize gold/{view.name} for {day} once it has; until then older rows are served, with their age",
+    )
+
+
+def _result(key: dg.AssetKey, compared: "OnlineComparison") -> dg.AssetCheckResult:
+    wrong = {name: getattr(compared, name) for name in ("missing", "older", "different")}
+    said = ", ".join(
+        f"{len(keys)} {name} (such as {', '.join(keys[:NAMED_KEYS])})" for name, keys in wrong.items() if keys
+    )
+    metadata: dict[str, dg.RawMetadataValue] = {name: len(keys) for name, keys in wrong.items()}
+    metadata |= {"keys": compared.keys, "newer": len(compared.newer), "snapshot_id": str(compared.snapshot_id)}
+    if compared.days:
+        days = f"{compared.days[0]}...{compared.days[1]}"
+        metadata["next"] = f"./assay dagster asset materialize --select {key.to_user_string()} --partition-range {days}"
+    return dg.AssetCheckResult(
+        passed=compared.same,
+        asset_key=key,
+        check_name=ONLINE,
+        description=f"of {compared.keys} keys {said}" if said else f"all {compared.keys} keys are the same",
+        metadata=metadata,
+    )

@@ -6,7 +6,7 @@ fill them like this (test_gold.py), or any claim.
 
 # pandas types any selection as "frame or series": what these rules would find here is only that.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportReturnType=false, reportIndexIssue=false
 
 import importlib.util
 import os
