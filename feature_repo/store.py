@@ -70,9 +70,11 @@ def apply(settings: Settings) -> "FeatureStore":
         The store, ready to be asked.
 
     Raises:
-        AssayError: the registry could not be written.
+        AssayError: the registry or the online store, where each view has a table, could not be written.
     """
-    from sqlalchemy.exc import OperationalError
+    from sqlite3 import OperationalError as OnlineStoreError
+
+    from sqlalchemy.exc import OperationalError as RegistryError
 
     try:
         with writer_lock(settings, "feast.registry"), warnings.catch_warnings():
@@ -80,12 +82,21 @@ def apply(settings: Settings) -> "FeatureStore":
             warnings.filterwarnings("ignore", message="On demand feature view is an experimental feature")
             store = open_store(settings)
             store.apply(declare(settings).objects)
-    except OperationalError as error:
+    except RegistryError as error:
         raise AssayError(
             f"Feast's registry cannot be written: {error.orig}",
             "end what holds it, or mend its address, ASSAY_FEAST_REGISTRY; then run this again",
         ) from error
+    except OnlineStoreError as error:
+        raise _online_store_failed(settings, error) from error
     return store
+
+
+def _online_store_failed(settings: Settings, error: Exception) -> AssayError:
+    return AssayError(
+        f"The online store {settings.feast_online} cannot be written: {error}",
+        "end what holds that file, then run this again; what it served before it still serves",
+    )
 
 
 def materialize(settings: Settings, view: str, start: date, end: date) -> Materialization:
@@ -128,10 +139,7 @@ def materialize(settings: Settings, view: str, start: date, end: date) -> Materi
             with writer_lock(settings, f"features.{view}"):
                 store.materialize(window_start, window_end, feature_views=[view])
         except OperationalError as error:
-            raise AssayError(
-                f"The online store {settings.feast_online} did not take {view} of {start} to {end}: {error}",
-                "end what holds that file, then run this again; what it served before it still serves",
-            ) from error
+            raise _online_store_failed(settings, error) from error
         if current_snapshot_id(load_table(settings, "gold", view)) == snapshot_id:
             return Materialization(
                 rows_by_day=rows_by_day,
@@ -235,10 +243,10 @@ def online_features(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> li
     if not rows:
         return []
     store = serving_store(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
-    # Feast takes no null for a key. No row of Gold has an empty one.
+    # Feast takes no null for a key (which pandas writes as NaN). No row of Gold has an empty one.
     asked = [
         {
-            **{key: row[key] or "" for key in KEYS},
+            **{key: row[key] if isinstance(row[key], str) else "" for key in KEYS},
             **{name: row[name] for name in CALENDAR_INPUT},
             "flight_date": str(row["flight_date"]),
         }

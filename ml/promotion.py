@@ -138,6 +138,17 @@ def record(
         return decision
 
 
+def repair(settings: Settings) -> None:
+    """Sets the alias and the versions' tags as the log has them.
+
+    Raises:
+        AssayError: another writer holds the log for longer than a minute.
+        RegistryDown: MLflow does not answer.
+    """
+    with writer_lock(settings, writer_of("models", MODEL), WAIT_SECONDS):
+        _show(settings)
+
+
 def roll_back(settings: Settings, version: int, since: str, why: str, by: str) -> Decision:
     """Makes a former champion valid again from a month on, for ever: what was promoted for later months goes.
 

@@ -168,20 +168,26 @@ def probabilities(settings: Settings, model: RegisteredModel, frame: "pd.DataFra
         AssayError: its files are damaged or gone, or the frame has not the columns that it learnt from.
         RegistryDown: MLflow does not answer.
     """
-    from mlflow.exceptions import MlflowException
+    return probabilities_of(load_model(settings, model), model, frame)
 
-    loaded = load_model(settings, model)
-    try:
-        return loaded.predict(frame)
-    except MlflowException as error:
+
+def probabilities_of(loaded: Any, model: RegisteredModel, frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The same of a version that is in memory.
+
+    Args:
+        loaded: what `load_model` returned for it.
+    """
+    if lacking := [name for name in loaded.metadata.get_input_schema().input_names() if name not in frame.columns]:
         raise AssayError(
-            f"{model.name} version {model.version} cannot judge these flights: {_first_line(error)}",
-            "if a feature was taken out, materialize models/arrival_delay: a model learns the columns of ml/features.py",
-        ) from error
+            f"{model.name} version {model.version} learnt from {', '.join(lacking)}, and these flights do not have it",
+            f"if that feature was taken out of ml/features.py, materialize models/arrival_delay from {model.month} on: each "
+            "month learns the columns of today, and is judged against the month before",
+        )
+    return loaded.predict(frame)
 
 
 def load_model(settings: Settings, model: RegisteredModel) -> Any:
-    """A registered version as MLflow loads it; its `predict` takes the model's columns.
+    """A registered version as MLflow loads it.
 
     Raises:
         AssayError: its files are damaged or gone.
