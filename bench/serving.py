@@ -37,7 +37,11 @@ def _scheduled(home: Path) -> list[dict[str, Any]]:
     from foundation.settings import load
     from ml.serve.schema import ScheduledFlight
 
-    table = load_table(load(home), "silver", "schedule").scan(selected_fields=tuple(ScheduledFlight.model_fields)).to_arrow()
+    table = (
+        load_table(load(home), "silver", "schedule")
+        .scan(selected_fields=tuple(ScheduledFlight.model_fields))
+        .to_arrow()
+    )
     newest = pc.max(table["flight_date"])  # pyright: ignore[reportAttributeAccessIssue]
     rows = table.filter(pc.equal(table["flight_date"], newest)).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
     return [{**row, "flight_date": str(row["flight_date"])} for row in rows]

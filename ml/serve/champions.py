@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from foundation.settings import Settings
 from ml.predicting import champion_of
-from ml.registry import RegisteredModel, load_model
+from ml.registry import RegisteredModel, load_model, probabilities_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ class Loaded:
 
     def predict(self, frame: "pd.DataFrame") -> "pd.DataFrame":
         """`delay_probability` and `delayed`, a row an input row."""
-        return self.model.predict(frame)
+        return probabilities_of(self.model, self.registered, frame)
 
 
 class Champions:

@@ -30,6 +30,7 @@ from ml.features import FLIGHT_COLUMNS, MODEL_COLUMNS, with_features
 from ml.promotion import champion, record, roll_back
 from ml.registry import RegisteredModel, RegistryDown, load_model, model_versions, probabilities
 from ml.serve.app import create_app
+from ml.served_model import encode, matrix
 from ml.training import train
 from ml.training_set import make_training_set
 from tests.integration.small_lake import FEBRUARY, FIRST_DAY, SCHEDULED_THROUGH, Lake, lake
@@ -283,6 +284,16 @@ def test_mlflow_serves_the_same_model(served: Settings, tomorrow: pd.DataFrame) 
     with TestClient(scoring_server.init(load_model(served, model))) as client:
         answer = client.post("/invocations", json={"dataframe_records": records}).raise_for_status().json()
     assert [row["delay_probability"] for row in answer["predictions"]] == pytest.approx(said)
+
+
+def test_one_flight_is_encoded_quickly_as_training_encodes_all(served: Settings, tomorrow: pd.DataFrame) -> None:
+    model = champion(served, FEBRUARY)
+    assert model
+    inside = load_model(served, model).unwrap_python_model()
+    frame = with_features(served, tomorrow).frame.filter(items=MODEL_COLUMNS)
+    frame.loc[0, ["carrier", "dest"]] = ["ZZ", None]
+    slowly = inside.booster.predict(encode(frame, inside.encoding), raw_score=True)
+    np.testing.assert_array_equal(inside.booster.predict(matrix(frame, inside.encoding), raw_score=True), slowly)
 
 
 def test_the_command_serves_and_ends_cleanly_with_ctrl_c(served: Settings) -> None:
