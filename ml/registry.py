@@ -5,7 +5,7 @@ training, or which version is valid when (promotion.py).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -168,22 +168,28 @@ def probabilities(settings: Settings, model: RegisteredModel, frame: "pd.DataFra
         AssayError: its files are damaged or gone, or the frame has not the columns that it learnt from.
         RegistryDown: MLflow does not answer.
     """
-    return probabilities_of(load_model(settings, model), model, frame)
+    loaded = load_model(settings, model)
+    refuse_other_columns(loaded, model, frame.columns)
+    return loaded.predict(frame)
 
 
-def probabilities_of(loaded: Any, model: RegisteredModel, frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The same of a version that is in memory.
+def refuse_other_columns(loaded: Any, model: RegisteredModel, columns: Iterable[str]) -> None:
+    """A version learnt from columns that may have been taken out of the code since.
 
     Args:
         loaded: what `load_model` returned for it.
+        columns: those that it is about to be given.
+
+    Raises:
+        AssayError: it wants others; names them.
     """
-    if lacking := [name for name in loaded.metadata.get_input_schema().input_names() if name not in frame.columns]:
+    there = set(columns)
+    if lacking := [name for name in loaded.metadata.get_input_schema().input_names() if name not in there]:
         raise AssayError(
             f"{model.name} version {model.version} learnt from {', '.join(lacking)}, and these flights do not have it",
             f"if that feature was taken out of ml/features.py, materialize models/arrival_delay from {model.month} on: each "
             "month learns the columns of today, and is judged against the month before",
         )
-    return loaded.predict(frame)
 
 
 def load_model(settings: Settings, model: RegisteredModel) -> Any:
