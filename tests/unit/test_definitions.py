@@ -164,7 +164,7 @@ def test_a_day_that_cannot_be_predicted_holds_up_one_mart_and_not_the_warehouse(
         "predictions/arrival_delay",
         "warehouse/fct_flights",
     }
-    assert graph.get(quality).execution_set_entity_keys == {quality} | graph.get(quality).check_keys, "an op of its own"
+    assert definitions.resolve_assets_def(quality).keys == {quality}, "an op of its own"
     predictions = dg.AssetKey(["predictions", "arrival_delay"])
     assert predictions not in {
         key for name in WAREHOUSE_DAILY[:-1] for key in graph.get_ancestor_asset_keys(dg.AssetKey(["warehouse", name]))
