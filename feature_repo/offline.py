@@ -10,17 +10,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
-import ibis
 import pyarrow as pa
 from feast import FeatureView
 from feast.infra.data_sources.contrib.iceberg_catalog.iceberg_source import IcebergSource
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
-from feast.infra.offline_stores.ibis import IbisRetrievalJob
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
+from feast.saved_dataset import SavedDatasetStorage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,17 +81,38 @@ class AsOfOfflineStore(DuckDBOfflineStore):
                 ]
             statement = f"select {', '.join(selected)} from asked {' '.join(joins)} order by asked.{ROW}"
             known = connection.sql(statement).to_arrow_table()
-        calendars = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
-        return IbisRetrievalJob(  # pyright: ignore[reportCallIssue]
-            table=ibis.memtable(known),
-            on_demand_feature_views=calendars,
-            full_feature_names=full_feature_names,
-            metadata=RetrievalMetadata(feature_refs, [*asked.column_names], *window),  # pyright: ignore[reportCallIssue]
-            data_source_writer=None,
-            staging_location=None,
-            staging_location_endpoint_override=None,
-            repo_path=str(config.repo_path),
+        return Answer(
+            known, OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry), full_feature_names
         )
+
+
+class Answer(RetrievalJob):
+    """Rows that are there already; Feast puts its on-demand features beside them."""
+
+    def __init__(self, rows: pa.Table, on_demand: list[OnDemandFeatureView], full_names: bool) -> None:
+        self._rows, self._on_demand, self._full_names = rows, on_demand, full_names
+
+    @property
+    def full_feature_names(self) -> bool:
+        return self._full_names
+
+    @property
+    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        return self._on_demand
+
+    @property
+    def metadata(self) -> RetrievalMetadata | None:
+        return None
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return self._rows
+
+    def _to_df_internal(self, timeout: int | None = None) -> "pd.DataFrame":
+        return self._rows.to_pandas()
+
+    def persist(self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None) -> None:
+        """Not offered: a training set is a table of its own."""
+        raise NotImplementedError("AsOfOfflineStore saves no data sets: write the frame yourself")
 
 
 def _read(view: FeatureView, features: list[str], window: tuple[datetime, datetime]) -> pa.Table:
@@ -100,7 +120,8 @@ def _read(view: FeatureView, features: list[str], window: tuple[datetime, dateti
     source: Any = view.batch_source
     if not isinstance(source, IcebergSource):
         raise NotImplementedError(f"{view.name} has no IcebergSource")
-    table = source.get_catalog_client().load_table(f"{source.namespace}.{source.iceberg_table}")
+    catalog: Any = source.get_catalog_client()
+    table = catalog.load_table(f"{source.namespace}.{source.iceberg_table}")
     first, last = window
     available = f"{source.timestamp_field} <= '{last.isoformat()}'"
     if view.ttl:

@@ -18,6 +18,7 @@ from feature_repo.definitions import (
     CALENDAR_FEATURES,
     CALENDAR_INPUT,
     KEYS,
+    SERVICE,
     VIEWS,
     View,
     declare,
@@ -31,7 +32,7 @@ from foundation.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
-    from feast import FeatureStore
+    from feast import FeatureService, FeatureStore
     from pyiceberg.table import Table
 
 # The column of an entity frame that says when each row is judged: Feast's own default name.
@@ -78,11 +79,13 @@ def apply(settings: Settings) -> "FeatureStore":
     from sqlalchemy.exc import OperationalError as RegistryError
 
     try:
-        with writer_lock(settings, "feast.registry"), warnings.catch_warnings():
-            # Of on-demand views: Feast calls them experimental. Ours is three columns of arithmetic.
-            warnings.filterwarnings("ignore", message="On demand feature view is an experimental feature")
+        with writer_lock(settings, "feast.registry"):
             store = open_store(settings)
-            store.apply(declare(settings).objects)
+            objects = declare(settings).objects
+            with warnings.catch_warnings():  # after Feast's import, which puts filters of its own in front
+                # Feast calls on-demand views experimental. Ours is three columns of arithmetic.
+                warnings.filterwarnings("ignore", message="On demand feature view is an experimental feature")
+                store.apply(objects)
     except RegistryError as error:
         raise AssayError(
             f"Feast's registry cannot be written: {error.orig}",
@@ -193,8 +196,7 @@ def historical_features(settings: Settings, entity_df: "pd.DataFrame") -> Histor
     moments_known = {name: "datetime64[us, UTC]" for name in names if name.endswith(f"__{AVAILABLE_AT}")}
     # Decimal where SQL made it so; float64 is the one type.
     types = dict.fromkeys(names, "float64") | moments_known
-    store = apply(settings)
-    service = declare(settings).service
+    store, service = _reading(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
     for _ in range(READS_BEFORE_GIVING_UP):
         before = _snapshots(settings)
         known = store.get_historical_features(entity_df=asked, features=service, full_feature_names=True).to_df()
@@ -208,6 +210,12 @@ def historical_features(settings: Settings, entity_df: "pd.DataFrame") -> Histor
         features = known.filter(items=names).astype(types).set_index(entity_df.index)
         return HistoricalFeatures(pd.concat([entity_df, features], axis=1), before)
     raise _never_stood_still(", ".join(f"gold/{view}" for view in VIEWS))
+
+
+@lru_cache(maxsize=4)
+def _reading(settings: Settings) -> "tuple[FeatureStore, FeatureService]":
+    """Once a process: what is declared is code, and writing it again costs as much as the join of 100,000 rows."""
+    return apply(settings), declare(settings).service
 
 
 def _snapshots(settings: Settings) -> dict[str, int]:
@@ -240,22 +248,22 @@ def online_features(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> li
         AssayError: nothing was ever put online.
     """
     import pandas as pd
-    from feast.errors import FeatureViewNotFoundException
+    from feast.errors import FeatureServiceNotFoundException
 
     if not rows:
         return []
-    store = serving_store(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
     # Feast takes no null for a key (which pandas writes as NaN). No row of Gold has an empty one.
     asked = [{key: row[key] if isinstance(row[key], str) else "" for key in KEYS} for row in rows]
-    # Views by name and the calendar's own function: asked for the service, Feast reads its declaration out of the registry
-    # and takes the calendar through two more kinds of table at each request, half of the time of an answer.
+    # Views by name and the calendar's own function: asked for the service, Feast takes the calendar through two more kinds of
+    # table at each request, a third of the time of an answer.
     of_views = [f"{view.name}:{name}" for view in VIEWS.values() for name in (*view.served, AVAILABLE_AT)]
     try:
-        answer = store.get_online_features(features=of_views, entity_rows=asked, full_feature_names=True).to_dict()
-    except FeatureViewNotFoundException as error:
+        store, _ = serving(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
+    except FeatureServiceNotFoundException as error:
         raise AssayError(
-            f"Feast's registry has no {', '.join(VIEWS)}", "materialize the features, such as features/carrier_history"
+            f"Feast's registry has no service {SERVICE}", "materialize the features, such as features/carrier_history"
         ) from error
+    answer = store.get_online_features(features=of_views, entity_rows=asked, full_feature_names=True).to_dict()
     requests = [
         {**{name: row[name] for name in CALENDAR_INPUT}, "flight_date": str(row["flight_date"])} for row in rows
     ]
@@ -274,9 +282,10 @@ def online_features(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> li
 
 
 @lru_cache(maxsize=4)
-def serving_store(settings: Settings) -> "FeatureStore":
-    """Kept between requests: opening one costs more than asking it."""
-    return open_store(settings)
+def serving(settings: Settings) -> "tuple[FeatureStore, FeatureService]":
+    """The store and the service that it serves, kept between requests: to look the service up costs more than to ask it."""
+    store = open_store(settings)
+    return store, store.get_feature_service(SERVICE)
 
 
 @lru_cache(maxsize=4)
@@ -361,8 +370,7 @@ def _served(settings: Settings, view: View, keys: list[str], features: list[str]
     if not keys:
         return {name: [] for name in features}
     try:
-        store = serving_store(settings)  # pyright: ignore[reportArgumentType] -- frozen, so hashable
-        answer = store.get_online_features(
+        answer = open_store(settings).get_online_features(
             features=[f"{view.name}:{name}" for name in features], entity_rows=[{view.key: key} for key in keys]
         )
     except FeatureViewNotFoundException as error:

@@ -59,6 +59,7 @@ DOMAIN = (
     "tests/end_to_end/test_*.py",
     "tests/integration/small_lake.py",
     "tests/integration/test_drift.py",
+    "tests/integration/test_features.py",
     "tests/integration/test_models.py",
     "tests/integration/test_serving.py",
     "tests/integration/airports.py",

@@ -6,7 +6,7 @@ Belongs here: claims about feature_repo/, ml/features.py and their assets. Does 
 
 # pandas types any selection as "frame or series": what these rules would find here is only that.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportIndexIssue=false
-# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportReturnType=false, reportUnhashable=false
 
 import os
 import shutil
@@ -34,7 +34,7 @@ from feature_repo.store import (
     historical_features,
     materialize,
     online_features,
-    serving_store,
+    serving,
 )
 from foundation.errors import AssayError
 from foundation.lake import current_snapshot_id, load_table
@@ -273,7 +273,7 @@ def online(request: pytest.FixtureRequest, lake: Lake) -> Settings:
     """The small lake with an empty online store of either kind."""
     if request.param == "redis":
         return lake.settings.model_copy(update={"feast_online_external": request.getfixturevalue("redis")})
-    serving_store.cache_clear()
+    serving.cache_clear()
     Path(lake.settings.feast_online).unlink(missing_ok=True)
     return lake.settings
 
@@ -348,7 +348,7 @@ def test_the_comparison_finds_what_is_missing_older_different_and_newer(online: 
     assert (found.missing, found.older, found.different, found.newer) == ([], [older], [different], [newer])
     assert not found.same
     assert found.days == (SCHEDULED_THROUGH, SCHEDULED_THROUGH)
-    materialize(online, "origin_weather", *found.days)
+    materialize(online, "origin_weather", SCHEDULED_THROUGH, SCHEDULED_THROUGH)
     again = compare_online_with_offline(online, "origin_weather")
     assert (again.same, again.newer) == (True, [newer])
 
@@ -456,7 +456,7 @@ def test_a_day_without_weather_is_named_and_the_others_go_online(lake: Lake) -> 
     done = dg.materialize([weather], instance=instance, tags=range_tags(SCHEDULED_THROUGH, after), raise_on_error=False)
     assert not done.success
     (failed,) = (event.step_failure_data for event in done.get_step_failure_events())
-    assert f"lake.gold.origin_weather has no row of {after}" in str(failed.user_failure_data.description)
+    assert f"lake.gold.origin_weather has no row of {after}" in str(failed.user_failure_data)
     assert instance.get_materialized_partitions(weather.key) == {str(SCHEDULED_THROUGH)}
     assert compare_online_with_offline(lake.settings, "origin_weather").same
 
@@ -484,7 +484,7 @@ def test_the_plain_feast_command_is_as_safe_as_ours(lake: Lake) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    serving_store.cache_clear()
+    serving.cache_clear()
     Path(lake.settings.feast_online).unlink(missing_ok=True)
     feast("apply")
     views = feast("feature-views", "list")

@@ -37,6 +37,7 @@ MATERIALIZABLE = {
     *(f"warehouse/{model}" for model in (*WAREHOUSE_DAILY, *DIMENSIONS, *VIEWS)),
     *(f"features/{view}" for view in FEATURE_VIEWS),
     "models/arrival_delay",
+    "models/arrival_delay_training_set",
     "predictions/arrival_delay",
     "monitoring/arrival_delay_drift",
     *(
@@ -92,8 +93,8 @@ def test_a_range_is_one_run_for_every_daily_asset(definitions: dg.Definitions) -
     ]
     whole = len(MATERIALIZABLE) - len(daily)
     without_days = len(GOLD_WHOLE) + len(DIMENSIONS) + len(VIEWS)
-    assert whole == 1 + 3 * 3 + 7 + without_days, (
-        "the monthly model, three layers of the full feeds, maintenance, dimensions"
+    assert whole == 2 + 3 * 3 + 7 + without_days, (
+        "the monthly training set and model, three layers of the full feeds, maintenance, dimensions"
     )
     assert {graph.get(key).backfill_policy for key in daily} == {dg.BackfillPolicy.single_run()}
 
@@ -132,7 +133,7 @@ def test_every_dbt_test_is_a_check_of_its_asset(definitions: dg.Definitions) -> 
 def test_predictions_depend_on_nothing_that_is_known_only_afterwards(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     parents = {key.to_user_string() for key in graph.get(dg.AssetKey(["predictions", "arrival_delay"])).parent_keys}
-    assert parents == {"silver/schedule", "features/carrier_history", "models/arrival_delay"}
+    assert parents == {"silver/schedule", *(f"features/{view}" for view in FEATURE_VIEWS), "models/arrival_delay"}
 
 
 def test_the_line_has_no_gap_from_landing_to_the_mart(definitions: dg.Definitions) -> None:

@@ -344,7 +344,9 @@ def test_a_views_metadata_file_is_found_in_its_statement_on_disk_and_on_s3() -> 
 
 
 def test_quarantine_shares_silvers_lock_and_gold_dbts() -> None:
-    names = {layer: writer_of(layer, "t") for layer in ("bronze", "silver", "quarantine", "gold", "models", "predictions")}
+    names = {
+        layer: writer_of(layer, "t") for layer in ("bronze", "silver", "quarantine", "gold", "models", "predictions")
+    }
     assert names == {
         "bronze": "bronze.t",
         "silver": "silver.t",
