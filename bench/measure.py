@@ -6,6 +6,7 @@ python bench/measure.py line --home HOME        31 days and 364 days through the
 python bench/measure.py lake --home HOME        files to Silver: Dagster beside the same Spark statements bare; a day; 10 times
 python bench/measure.py gold --home HOME        Gold and the warehouse (bench/warehouse.py); --part for one of its parts
 python bench/measure.py features                features point in time and online (bench/features.py); no service
+python bench/measure.py serving --home HOME     ./assay serve at 50 requests/s, on a home that is up and has a champion
 python bench/measure.py load --home HOME        the code location, beside Python with Dagster and dagster-dbt alone
 """
 
@@ -161,7 +162,7 @@ def load(home: Path) -> None:
 def main() -> None:
     """Reads the arguments and measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("setup", "up", "line", "lake", "gold", "features", "load"))
+    parser.add_argument("what", choices=("setup", "up", "line", "lake", "gold", "features", "serving", "load"))
     parser.add_argument("--home", type=Path, default=PROJECT / ".assay-bench")
     parser.add_argument("--folder", type=Path, default=PROJECT / ".assay-bench")
     parser.add_argument("--part", choices=("all", "year", "day", "edit", "load", "marts"), default="all")
@@ -176,6 +177,10 @@ def main() -> None:
         from bench.features import features
 
         features()
+    elif chosen.what == "serving":
+        from bench.serving import serving
+
+        serving(chosen.home.resolve())
     else:
         {"up": up, "line": line, "lake": lake, "load": load}[chosen.what](chosen.home.resolve())
 

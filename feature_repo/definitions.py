@@ -227,14 +227,15 @@ def _calendar() -> Any:
         """Minutes since local midnight of hhmm numbers such as 1745 (the vendor's 2400 becomes 1440), and the weekday."""
         import pandas as pd
 
-        departs, arrives = inputs["sched_dep_time"].astype("float64"), inputs["sched_arr_time"].astype("float64")
-        features = pd.DataFrame(index=inputs.index)
-        features["departure_minute"] = departs // 100 * 60 + departs % 100
-        features["arrival_minute"] = arrives // 100 * 60 + arrives % 100
+        # Arrays, not columns one by one: serving asks for one flight at a time.
+        departs, arrives = (inputs[name].to_numpy("float64") for name in ("sched_dep_time", "sched_arr_time"))
         # Feast tries the function on samples of its own, of which the date is no date.
         day = pd.to_datetime(inputs["flight_date"], format="ISO8601", errors="coerce")
-        features["weekday"] = day.dt.weekday.astype("float64")
-        return features
+        minutes = {
+            "departure_minute": departs // 100 * 60 + departs % 100,
+            "arrival_minute": arrives // 100 * 60 + arrives % 100,
+        }
+        return pd.DataFrame({**minutes, "weekday": day.dt.weekday.to_numpy("float64")}, index=inputs.index)
 
     return on_demand_feature_view(
         name=CALENDAR,

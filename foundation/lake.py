@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 # What ClickHouse shows of the lake. Bronze and quarantine are for engineers, models for who trains them: Trino and Spark
 # show them.
-PUBLISHED = ("silver", "gold", "predictions")
+PUBLISHED = ("silver", "gold", "predictions", "monitoring")
 # The layers whose tables are Iceberg's, in the order of the data.
-LAYERS = ("bronze", "silver", "quarantine", "gold", "models", "predictions")
+LAYERS = ("bronze", "silver", "quarantine", "gold", "models", "predictions", "monitoring")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,18 @@ from foundation.errors import AssayError
 CATALOG = "lake"
 # These two are never built at the same address, so both may use the plain names.
 UNPREFIXED = ("production", "local")
-LAYERS = ("bronze", "silver", "quarantine", "gold", "warehouse", "features", "models", "predictions", "lake")
+LAYERS = (
+    "bronze",
+    "silver",
+    "quarantine",
+    "gold",
+    "warehouse",
+    "features",
+    "models",
+    "predictions",
+    "monitoring",
+    "lake",
+)
 
 
 @dataclass(frozen=True)

@@ -115,12 +115,18 @@ def online_inputs(settings: Settings, flights: Sequence[Mapping[str, Any]]) -> O
     Raises:
         AssayError: see `feature_repo.store.online_features`.
     """
+    import numpy as np
     import pandas as pd
 
     asked = [{**flight, "route": f"{flight['origin']}-{flight['dest']}"} for flight in flights]
     served = online_features(settings, asked)
     rows = [{**flight, **row} for flight, row in zip(flights, served, strict=True)]
-    frame = pd.DataFrame(rows, columns=pd.Index(MODEL_COLUMNS)).astype(dict.fromkeys(NUMERIC, "float64"))
+    # Numbers as one array: column by column, pandas takes as long for one flight as Feast does.
+    frame = pd.DataFrame({name: [row[name] for row in rows] for name in CATEGORICAL}).join(
+        pd.DataFrame(
+            np.array([[row[name] for name in NUMERIC] for row in rows], dtype="float64"), columns=pd.Index(NUMERIC)
+        )
+    )
     return OnlineInputs(frame, [{view: row[f"{view}__age_hours"] for view in VIEWS} for row in served])
 
 

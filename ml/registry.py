@@ -5,7 +5,7 @@ training, or which version is valid when (promotion.py).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -168,25 +168,49 @@ def probabilities(settings: Settings, model: RegisteredModel, frame: "pd.DataFra
         AssayError: its files are damaged or gone, or the frame has not the columns that it learnt from.
         RegistryDown: MLflow does not answer.
     """
+    loaded = load_model(settings, model)
+    refuse_other_columns(loaded, model, frame.columns)
+    return loaded.predict(frame)
+
+
+def refuse_other_columns(loaded: Any, model: RegisteredModel, columns: Iterable[str]) -> None:
+    """A version learnt from columns that may have been taken out of the code since.
+
+    Args:
+        loaded: what `load_model` returned for it.
+        columns: those that it is about to be given.
+
+    Raises:
+        AssayError: it wants others; names them.
+    """
+    there = set(columns)
+    if lacking := [name for name in loaded.metadata.get_input_schema().input_names() if name not in there]:
+        raise AssayError(
+            f"{model.name} version {model.version} learnt from {', '.join(lacking)}, and these flights do not have it",
+            f"if that feature was taken out of ml/features.py, materialize models/arrival_delay from {model.month} on: each "
+            "month learns the columns of today, and is judged against the month before",
+        )
+
+
+def load_model(settings: Settings, model: RegisteredModel) -> Any:
+    """A registered version as MLflow loads it.
+
+    Raises:
+        AssayError: its files are damaged or gone.
+        RegistryDown: MLflow does not answer.
+    """
     mlflow = connect(settings)
     version = f"{model.name} version {model.version}"
     with answering(f"finding the files of {version}"):
         mlflow.MlflowClient().get_model_version_download_uri(model.name, str(model.version))
     try:
-        loaded = mlflow.pyfunc.load_model(model.uri)
-    except Exception as error:
+        return mlflow.pyfunc.load_model(model.uri)
+    except Exception as error:  # the version's own code runs here: what a damaged file raises is open
         raise AssayError(
             f"The files of {version} are damaged or gone: {_first_line(error)}",
             f"restore the artifacts of MLflow run {model.run_id}; or delete version {model.version} in MLflow and materialize "
             f"models/arrival_delay for {model.month}; or go to another champion: ./assay models roll-back",
         ) from error
-    if lacking := [name for name in loaded.metadata.get_input_schema().input_names() if name not in frame.columns]:
-        raise AssayError(
-            f"{version} learnt from {', '.join(lacking)}, and these flights do not have it",
-            f"if that feature was taken out of ml/features.py, materialize models/arrival_delay from {model.month} on: each "
-            "month learns the columns of today, and is judged against the month before",
-        )
-    return loaded.predict(frame)
 
 
 def _first_line(error: Exception) -> str:

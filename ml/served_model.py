@@ -31,6 +31,18 @@ def encode(frame: pd.DataFrame, encoding: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=frame.index)
 
 
+def matrix(frame: pd.DataFrame, encoding: dict[str, Any]) -> np.ndarray:
+    """What `encode` says, as the numbers that LightGBM makes of it: a category is its place in the list. For one flight it
+    takes a tenth of the time, most of which pandas and LightGBM spend on each column."""
+    places = [
+        [encoding_of.get(value, float("nan")) for value in frame[name]]
+        for name, values in encoding["categorical"].items()
+        for encoding_of in [{value: float(place) for place, value in enumerate(values)}]
+    ]
+    numbers = frame.loc[:, encoding["numeric"]].to_numpy(dtype="float64", na_value=float("nan"))
+    return np.column_stack([*(np.asarray(column, dtype="float64") for column in places), numbers])
+
+
 def calibrate(logits: Any, calibration: dict[str, float]) -> np.ndarray:
     """Probabilities of the trees' raw scores, by Platt: the logit of what happened is a line over the logit of what was
     said."""
@@ -65,7 +77,7 @@ class DelayModel(PythonModel):
         Returns:
             `delay_probability` (0 to 1) and `delayed`, a row per input row.
         """
-        logits = self.booster.predict(encode(model_input, self.encoding), raw_score=True, num_threads=1)
+        logits = self.booster.predict(matrix(model_input, self.encoding), raw_score=True, num_threads=1)
         probability = calibrate(logits, self.encoding["calibration"])
         answer = pd.DataFrame({"delay_probability": probability}, index=model_input.index)
         return answer.assign(delayed=answer["delay_probability"] > 0.5)

@@ -10,6 +10,7 @@ A model says in its YAML what its asset should be, below `config.meta`:
     lookback_days: 27                       a day of it is made of that day and the 27 before it ...
     lookback_days: {weather: 1}             ... or only of that parent's
     optional: [weather]                     parents that need not be there: when they come, the day is made again
+A source says that it has days with `daily: true` in the same place, where no contract and no model of ours does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -114,8 +115,11 @@ def daily_keys(manifests: Iterable[Mapping[str, Any]], contracts: Mapping[str, C
     feeds = {
         dg.AssetKey([layer, feed]) for feed, one in contracts.items() if one.days for layer in ("bronze", "silver")
     }
-    nodes = [node for manifest in manifests for node in manifest["nodes"].values() if DAILY in node["tags"]]
-    return feeds | {dg.AssetKey([node["config"]["schema"], node["name"]]) for node in nodes}
+    found = list(manifests)
+    nodes = [node for manifest in found for node in manifest["nodes"].values() if DAILY in node["tags"]]
+    metas = [source["config"].get("meta", {}) for manifest in found for source in manifest["sources"].values()]
+    sources = {dg.AssetKey(meta["dagster"]["asset_key"]) for meta in metas if meta.get(DAILY)}
+    return feeds | sources | {dg.AssetKey([node["config"]["schema"], node["name"]]) for node in nodes}
 
 
 def parents(props: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """The default domain's own part of the graph: flights.
 
-Belongs here: the assets that neither a contract nor a dbt model declares, which are those of features and models. Does not
-belong here: anything that the platform needs. A copy of `./assay init --empty` has an empty one in its place.
+Belongs here: the assets that neither a contract nor a dbt model declares, which are those of features, models and
+monitoring. Does not belong here: anything that the platform needs. A copy of `./assay init --empty` has an empty one in its
+place.
 """
 
 import dagster as dg
@@ -9,10 +10,15 @@ import dagster as dg
 from foundation.settings import Settings
 from orchestrator.assets.features import feature_assets
 from orchestrator.assets.models import model_assets
+from orchestrator.assets.monitoring import monitoring_assets
 
 
 def domain_assets(
     settings: Settings, daily: dg.DailyPartitionsDefinition, monthly: dg.MonthlyPartitionsDefinition
 ) -> list[dg.AssetsDefinition]:
-    """The features, the model and its predictions."""
-    return [*feature_assets(settings, daily), *model_assets(settings, daily, monthly)]
+    """The features, the model, its predictions and their drift."""
+    return [
+        *feature_assets(settings, daily),
+        *model_assets(settings, daily, monthly),
+        *monitoring_assets(settings, daily),
+    ]

@@ -1,7 +1,8 @@
 {# ClickHouse database `lake` (with this call's prefix): one view a published Iceberg table, pinned to one metadata file, so
    that all models of a run read one state of the lake. Without the pin the engine would read the newest file of the
    folder, committed or not. ASSAY_LAKE_PINS is JSON: view -> {"uri", "metadata"}; a view that is not in it is dropped with
-   its table. Without it the views stay as they are. #}
+   its table. Without it the views stay as they are. A source whose columns have types is there without rows until its
+   table is: what is made last of all, predictions, would else fail who builds everything. #}
 {% macro pin_lake_views() %}
     {%- if execute and writes_tables() and target.type == 'clickhouse' -%}
         {%- set database = schema_prefix() ~ 'lake' -%}
@@ -15,6 +16,14 @@
             {%- endfor -%}
             {%- for view in there if view not in pins -%}
                 {%- do run_query('drop view if exists `' ~ database ~ '`.`' ~ view ~ '`') -%}
+            {%- endfor -%}
+            {%- for source in graph.sources.values() if source.source_name == 'lake' and source.name not in pins -%}
+                {%- set columns = source.columns.values() | selectattr('data_type') | list -%}
+                {%- if columns -%}
+                    {%- set structure = [] -%}
+                    {%- for column in columns -%}{%- do structure.append(column.name ~ ' ' ~ column.data_type) -%}{%- endfor -%}
+                    {%- do run_query('create or replace view `' ~ database ~ '`.`' ~ source.name ~ "` as select * from null('" ~ structure | join(', ') ~ "')") -%}
+                {%- endif -%}
             {%- endfor -%}
         {%- elif not views_on_the_lake(database) -%}
             {%- do exceptions.raise_compiler_error(

@@ -28,9 +28,11 @@ from orchestrator.manifests import DBT_PROJECT, TARGETS, manifest_file, run_dir
 from orchestrator.partitions import run_days
 
 # Daily models take the run's range, views are made when they change, the others are built whole: (name, select, exclude).
-WHOLE, VIEWS = "whole", "views"
+# What is made of predictions is an op of its own: a day that cannot be predicted must not hold up the warehouse.
+WHOLE, VIEWS, OF_PREDICTIONS = "whole", "views", "of_predictions"
 GROUPS = (
-    (DAILY, f"tag:{DAILY}", ""),
+    (DAILY, f"tag:{DAILY}", f"tag:{OF_PREDICTIONS}"),
+    (OF_PREDICTIONS, f"tag:{DAILY},tag:{OF_PREDICTIONS}", ""),
     (VIEWS, f"config.materialized:{VIEW}", ""),
     (WHOLE, "fqn:*", f"tag:{DAILY} config.materialized:{VIEW}"),
 )
@@ -62,7 +64,7 @@ def dbt_assets_of(
         there = {_group_of(node) for node in manifest["nodes"].values() if node["resource_type"] in MADE}
         for group in GROUPS:
             if group[0] in there:
-                days = partitions if group[0] == DAILY else None
+                days = partitions if group[0] in (DAILY, OF_PREDICTIONS) else None
                 assets.append(_op(settings, target, manifest, translator, group, days))
         assets += exposure_specs(manifest, translator)
     return assets
@@ -115,6 +117,8 @@ def _op(
 
 
 def _group_of(node: Mapping[str, Any]) -> str:
+    if OF_PREDICTIONS in node["tags"]:
+        return OF_PREDICTIONS
     if DAILY in node["tags"]:
         return DAILY
     return VIEWS if node["config"]["materialized"] == VIEW else WHOLE

@@ -88,6 +88,32 @@ def roll_back(
 
 
 @commands.command()
+def serve(
+    port: Annotated[int, typer.Option("--port", help="The port to listen on; 0 takes a free one.")] = 8800,
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen on; the default answers this machine only.")
+    ] = "127.0.0.1",
+) -> None:
+    """Answer whether a scheduled flight will be late, over HTTP, until Ctrl-C."""
+    from orchestrator.cli.serve import serve as answer
+
+    answer(load(), Console(highlight=False), host, port)
+
+
+@commands.command()
+def drift(
+    day: Annotated[str, typer.Argument(help="The day, such as 2013-04-15.")],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write Evidently's page into this file (4 MB).")
+    ] = None,
+) -> None:
+    """Show how far the flights of the 28 days up to a day are from what the champion learnt from."""
+    from orchestrator.cli.drift import show_drift
+
+    show_drift(load(), Console(highlight=False), day_of(day), html)
+
+
+@commands.command()
 def init(
     folder: Annotated[
         Path | None, typer.Argument(help="Where the copy goes: a folder that is not there, or empty.")

@@ -27,6 +27,7 @@ WAREHOUSE_DAILY = (
     "mart_on_time_by_aircraft_age",
     "mart_delay_propagation",
     "mart_weather_impact",
+    "mart_prediction_quality",
 )
 DIMENSIONS = ("dim_carriers", "dim_airports", "dim_aircraft")
 VIEWS = ("stg_flights", "stg_airport_hours", "stg_carriers", "stg_airports", "stg_aircraft")
@@ -38,6 +39,7 @@ MATERIALIZABLE = {
     "models/arrival_delay",
     "models/arrival_delay_training_set",
     "predictions/arrival_delay",
+    "monitoring/arrival_delay_drift",
     *(
         f"maintenance/{name}"
         for name in ("compaction", "snapshots", "orphan_files", "archive", "dbt_artifacts", "logs", "dagster_history")
@@ -154,6 +156,20 @@ def test_a_table_depends_on_what_its_view_shows_as_well_as_on_the_view(definitio
     looked_up = {"warehouse/dim_carriers", "warehouse/dim_airports"}
     assert parents(definitions, "warehouse/fct_flights") - looked_up == {"warehouse/stg_flights", "gold/flight_facts"}
     assert parents(definitions, "warehouse/stg_flights") == {"gold/flight_facts"}
+
+
+def test_a_day_that_cannot_be_predicted_holds_up_one_mart_and_not_the_warehouse(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    quality = dg.AssetKey(["warehouse", "mart_prediction_quality"])
+    assert parents(definitions, "warehouse/mart_prediction_quality") == {
+        "predictions/arrival_delay",
+        "warehouse/fct_flights",
+    }
+    assert definitions.resolve_assets_def(quality).keys == {quality}, "an op of its own"
+    predictions = dg.AssetKey(["predictions", "arrival_delay"])
+    assert predictions not in {
+        key for name in WAREHOUSE_DAILY[:-1] for key in graph.get_ancestor_asset_keys(dg.AssetKey(["warehouse", name]))
+    }
 
 
 def test_weather_of_the_day_before_is_in_a_day_and_older_is_not(definitions: dg.Definitions) -> None:
