@@ -217,7 +217,8 @@ def test_the_documentation_is_one_site_with_both_engines(stack: Settings, assay:
     site = stack.dbt_target / "docs" / "site"
     assert succeeded(dbt(assay, "docs", "--no-serve")).strip() == str(site)
     manifest = json.loads((site / "manifest.json").read_text())
-    assert "model.assay.flight_facts" in manifest["parent_map"]["model.assay.fct_flights"]
+    assert "model.assay.stg_flights" in manifest["parent_map"]["model.assay.fct_flights"]
+    assert manifest["parent_map"]["model.assay.stg_flights"] == ["model.assay.flight_facts"]
     catalog = json.loads((site / "catalog.json").read_text())
     assert {"model.assay.flight_facts", "model.assay.fct_flights"} <= catalog["nodes"].keys()
     assert (site / "index.html").stat().st_size > 100_000
