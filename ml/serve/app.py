@@ -14,7 +14,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from feature_repo.definitions import VIEWS
 from foundation import clock
 from foundation.errors import AssayError
 from foundation.settings import Settings
@@ -145,19 +144,9 @@ def _answer(settings: Settings, champions: Champions, flights: Sequence[Schedule
         by_month.setdefault(loaded.registered.version, (loaded, []))[1].append(row)
     now = clock.now(settings)
     inputs = online_inputs(settings, [{**flight.model_dump(), "scheduled_departure": None} for flight in flights])
-    frame = inputs.frame
-    unknown: list[list[str]] = []
-    stale: list[list[str]] = []
-    for row, ages in enumerate(inputs.age_hours):
-        # A row from after the clock's moment was not known: the clock may stand in 2013 while the store is ahead.
-        unknown.append([view for view, age in ages.items() if age is None or age < 0])
-        stale.append([view for view, age in ages.items() if age is not None and age * 3600 > _lives_seconds(view)])
-        unusable = [column for view in (*unknown[row], *stale[row]) for column in _columns_of(view, frame.columns)]
-        if unusable:
-            frame.loc[frame.index[row], unusable] = float("nan")
     answers: dict[int, Answer] = {}
     for loaded, rows in by_month.values():
-        said = loaded.predict(frame.iloc[rows])
+        said = loaded.predict(inputs.frame.iloc[rows])
         for row, probability, delayed in zip(rows, said["delay_probability"], said["delayed"], strict=True):
             answers[row] = Answer(
                 probability=float(probability),
@@ -165,15 +154,7 @@ def _answer(settings: Settings, champions: Champions, flights: Sequence[Schedule
                 model_version=loaded.registered.version,
                 predicted_as_of=now,
                 feature_age_hours=inputs.age_hours[row],
-                unknown=unknown[row],
-                stale=stale[row],
+                unknown=inputs.unknown[row],
+                stale=inputs.stale[row],
             )
     return [answers[row] for row in range(len(flights))]
-
-
-def _lives_seconds(view: str) -> float:
-    return VIEWS[view].lives.total_seconds()
-
-
-def _columns_of(view: str, columns: Any) -> list[str]:
-    return [name for name in columns if name.startswith(f"{view}__")]
