@@ -43,9 +43,14 @@ def open_catalog(settings: Settings, metadata_only: bool = False) -> "Catalog":
 
     Args:
         metadata_only: no rows will be read. Local metadata then comes without pyarrow, whose import takes 0.6 s.
+
+    Raises:
+        AssayError: the home was never started.
     """
     from pyiceberg.catalog import load_catalog
 
+    if not settings.is_external("catalog") and not settings.catalog_file.parent.is_dir():
+        raise AssayError(f"{settings.home} has no tables yet", "start it with ./assay up, or ./assay demo")
     light: dict[str, str] = {}
     if metadata_only and not settings.is_external("storage"):
         light = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}

@@ -137,7 +137,7 @@ def online_inputs(settings: Settings, flights: Sequence[Mapping[str, Any]]) -> O
     numbers = np.array([[row[name] for name in NUMERIC] for row in rows], dtype="float64")
     frame = pd.DataFrame(numbers, columns=pd.Index(NUMERIC))
     for name in reversed(CATEGORICAL):
-        frame.insert(0, name, [row[name] for row in rows])
+        frame.insert(0, name, np.array([row[name] for row in rows], dtype=object))
     return OnlineInputs(frame, ages, unknown, stale)
 
 

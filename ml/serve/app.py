@@ -102,10 +102,10 @@ def create_app(settings: Settings, look_every_seconds: float = LOOK_EVERY_SECOND
         """The probability that a scheduled flight arrives more than 15 minutes late; of a list, an answer each."""
         asked = flights if isinstance(flights, list) else [flights]
         with answering:
-            answers = _answer(settings, champions, asked)
-        for answer in answers:
-            metrics.flights.labels(str(answer.model_version)).inc()
-            for why, views in (("unknown", answer.unknown), ("stale", answer.stale)):
+            answers = answer(settings, champions, asked)
+        for one in answers:
+            metrics.flights.labels(str(one.model_version)).inc()
+            for why, views in (("unknown", one.unknown), ("stale", one.stale)):
                 for view in views:
                     metrics.missing.labels(view, why).inc()
         return answers if isinstance(flights, list) else answers[0]
@@ -136,7 +136,7 @@ def create_app(settings: Settings, look_every_seconds: float = LOOK_EVERY_SECOND
     return app
 
 
-def _answer(settings: Settings, champions: Champions, flights: Sequence[ScheduledFlight]) -> list[Answer]:
+def answer(settings: Settings, champions: Champions, flights: Sequence[ScheduledFlight]) -> list[Answer]:
     """Features of all flights in one question, then the champion of each month on its own."""
     by_month: dict[int, tuple[Loaded, list[int]]] = {}
     for row, flight in enumerate(flights):

@@ -278,6 +278,20 @@ def _print_model(settings: Settings, console: Console, tomorrow: date) -> None:
         console.print(f"  {month} has no champion, so nothing is predicted. Next: ./assay models log", soft_wrap=True)
     elif valid.version != model.version:
         console.print(f"  {tomorrow} is predicted by version {valid.version}, which stays champion")
+    if valid is not None:
+        _print_live_prediction(settings, console, tomorrow)
+
+
+def _print_live_prediction(settings: Settings, console: Console, tomorrow: date) -> None:
+    from ml.serve.example import likeliest_to_be_late
+
+    flight, said = likeliest_to_be_late(settings, tomorrow)
+    console.print(
+        f"\n[bold]Live[/] {flight.carrier} {flight.flight} from {flight.origin} to {flight.dest} on {tomorrow}, "
+        f"{flight.sched_dep_time // 100:02}:{flight.sched_dep_time % 100:02}: {said.probability:.0%} likely to arrive more "
+        f"than 15 minutes late, says version {said.model_version} from what is known now. Ask it yourself: ./assay serve",
+        soft_wrap=True,
+    )
 
 
 def _print_answers(settings: Settings, console: Console) -> None:

@@ -6,7 +6,7 @@ itself (ml/promotion.py).
 
 import getpass
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from ml.promotion import Decision, decisions, timeline
 from ml.promotion import roll_back as record_roll_back
 from ml.registry import RegisteredModel, answering, connect, model_name, model_versions
 from ml.training import scores_of
+from orchestrator.cli.printing import print_table
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -49,7 +50,7 @@ def print_versions(settings: Settings, console: Console) -> None:
                 champions.get(model.version, "") + (" (newest)" if [model.version] == newest else ""),
             )
         )
-    _print_table(console, lines)
+    print_table(console, lines)
     console.print(
         "Less of brier is better; all of a line are on the same flights. Why: ./assay models log", soft_wrap=True
     )
@@ -75,7 +76,7 @@ def print_log(settings: Settings, console: Console) -> None:
         )
         for one in log
     ]
-    _print_table(console, lines)
+    print_table(console, lines)
 
 
 def roll_back_to(settings: Settings, console: Console, version: int, since: str, why: str) -> None:
@@ -157,12 +158,3 @@ def _observed(instance: "dg.DagsterInstance", key: "dg.AssetKey") -> list[object
     records = instance.fetch_observations(key, limit=20).records
     observations = [record.asset_observation for record in records]
     return [one.metadata["decision_number"].value for one in observations if one and "decision_number" in one.metadata]
-
-
-def _print_table(console: Console, lines: Sequence[Iterable[str]]) -> None:
-    """Not a table of rich's: that cuts columns where the terminal is narrow, and what stands there is to be copied."""
-    rows = [tuple(line) for line in lines]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        console.print(text.rstrip(), markup=False, soft_wrap=True)
