@@ -264,7 +264,9 @@ def _print_model(settings: Settings, console: Console, tomorrow: date) -> None:
     for who, words in rivals.items():
         if who in scores:
             verdict = "better" if ours["brier"] < scores[who]["brier"] else "no better"
-            console.print(f"                   {scores[who]['brier']:.4f} has {words}: the model is {verdict}")
+            console.print(
+                f"                   {scores[who]['brier']:.4f} has {words}: the model is {verdict}", soft_wrap=True
+            )
     console.print(
         f"  area under ROC   {ours['roc_auc']:.4f}, {scores['carrier_hour']['roc_auc']:.4f} by carrier and hour"
     )
