@@ -20,21 +20,33 @@ from unittest.mock import patch
 
 from foundation.errors import AssayError
 from foundation.lake import current_snapshot_id, load_table
-from foundation.lock import writer_lock, writer_of
 from foundation.settings import Settings
 from ml.features import CATEGORICAL, MODEL_COLUMNS, NUMERIC, on_days
 from ml.predicting import PREDICTIONS, champion_of
 from ml.promotion import month_of
 from ml.registry import RegisteredModel, RegistryDown, probabilities
-from ml.training_set import TRAINING_SET, learnt_from, open_table
+from ml.tables import Columns, arrow_schema, open_table, replace_part
+from ml.training_set import TRAINING_SET, learnt_from
 
 if TYPE_CHECKING:
     import pandas as pd
     from evidently.core.report import Snapshot
-    from pyiceberg.schema import Schema
-    from pyiceberg.table import Table
 
 DRIFT = ("monitoring", "arrival_delay_drift")
+TABLE_COLUMNS: Columns = [
+    ("flight_date", "date", True),
+    ("column_name", "string", True),
+    ("statistic", "string", True),
+    ("value", "double", True),
+    ("threshold", "double", True),
+    ("drifted", "boolean", True),
+    ("window_days", "int", True),
+    ("window_rows", "int", True),
+    ("reference_rows", "int", True),
+    ("model_version", "int", True),
+    ("predictions_snapshot_id", "long", True),
+    ("training_set_snapshot_id", "long", True),
+]
 SAID = "delay_probability"
 COLUMNS = [*CATEGORICAL, *NUMERIC, SAID]
 WINDOW_DAYS = 28
@@ -367,57 +379,16 @@ def _keep(settings: Settings, day: date, snapshot: "Snapshot") -> str:
     Before the table is committed, so that each row of it has its file."""
     name = settings.table(*DRIFT)
     uri = f"{settings.warehouse_uri}/{name.schema}/{name.table}_reports/{day}.json"
-    table = _open(settings)
+    table = open_table(settings, DRIFT, TABLE_COLUMNS)
     with table.io.new_output(uri).create(overwrite=True) as file:
         file.write(snapshot.json().encode())
     return uri
 
 
-def _schema() -> "Schema":
-    from pyiceberg.schema import Schema
-    from pyiceberg.types import BooleanType, DateType, DoubleType, IntegerType, LongType, NestedField, StringType
-
-    columns = [
-        ("flight_date", DateType(), True),
-        ("column_name", StringType(), True),
-        ("statistic", StringType(), True),
-        ("value", DoubleType(), True),
-        ("threshold", DoubleType(), True),
-        ("drifted", BooleanType(), True),
-        ("window_days", IntegerType(), True),
-        ("window_rows", IntegerType(), True),
-        ("reference_rows", IntegerType(), True),
-        ("model_version", IntegerType(), True),
-        ("predictions_snapshot_id", LongType(), True),
-        ("training_set_snapshot_id", LongType(), True),
-    ]
-    return Schema(
-        *(
-            NestedField(field_id=number, name=name, field_type=kind, required=required)
-            for number, (name, kind, required) in enumerate(columns, start=1)
-        )
-    )
-
-
-def _open(settings: Settings) -> "Table":
-    return open_table(settings, DRIFT, _schema())
-
-
 def _replace_days(
     settings: Settings, rows: Sequence[Mapping[str, Any]], days: Sequence[date], lineage: Mapping[str, str]
 ) -> int | None:
-    """One transaction: a reader, or a kill, sees the old days or the new ones."""
     import pyarrow as pa
-    from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-    wanted = schema_to_pyarrow(_schema(), include_field_ids=False)
-    with writer_lock(settings, writer_of(*DRIFT)), warnings.catch_warnings():
-        # Days compared for the first time have nothing to delete; PyIceberg warns of that.
-        warnings.filterwarnings("ignore", message="Delete operation did not match any records")
-        table = _open(settings)
-        table.overwrite(
-            pa.Table.from_pylist(list(rows), schema=wanted),
-            overwrite_filter=on_days(days),
-            snapshot_properties=dict(lineage),
-        )
-    return current_snapshot_id(table)
+    written = pa.Table.from_pylist(list(rows), schema=arrow_schema(TABLE_COLUMNS))
+    return replace_part(settings, DRIFT, TABLE_COLUMNS, written, on_days(days), lineage)

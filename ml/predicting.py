@@ -4,7 +4,6 @@ Belongs here: predicting, and writing `predictions/arrival_delay`. Does not belo
 (promotion.py), how good predictions were (scoring.py), or when any of this runs.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -14,18 +13,37 @@ from feature_repo.definitions import VIEWS
 from foundation import clock
 from foundation.errors import AssayError
 from foundation.lake import current_snapshot_id, load_table
-from foundation.lock import writer_lock, writer_of
 from foundation.settings import Settings
 from ml.features import FLIGHT_COLUMNS, KEY, MODEL_COLUMNS, NUMERIC, PREDICTED_AS_OF, on_days, with_features
 from ml.promotion import champion, month_of
 from ml.registry import RegisteredModel, RegistryDown, model_name, probabilities
-from ml.training_set import SNAPSHOT_ID, VIEW_AVAILABLE_AT, open_table, refuse_leaks
+from ml.tables import Columns, arrow_schema, replace_part
+from ml.training_set import SNAPSHOT_ID, VIEW_AVAILABLE_AT, refuse_leaks
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pyiceberg.schema import Schema
 
 PREDICTIONS = ("predictions", "arrival_delay")
+# Everything a reader may group by is required.
+COLUMNS: Columns = [
+    ("flight_date", "date", True),
+    ("carrier", "string", True),
+    ("flight", "int", True),
+    ("origin", "string", True),
+    ("dest", "string", False),
+    ("sched_dep_time", "int", True),
+    ("scheduled_departure", "timestamptz", False),
+    (PREDICTED_AS_OF, "timestamptz", False),
+    *((name, "double", False) for name in NUMERIC),
+    *((name, "timestamptz", False) for name in VIEW_AVAILABLE_AT.values()),
+    ("delay_probability", "double", True),
+    ("delayed", "boolean", True),
+    ("model_version", "int", True),
+    ("model_run_id", "string", True),
+    ("trained_through", "date", True),
+    ("schedule_snapshot_id", "long", True),
+    *((name, "long", False) for name in SNAPSHOT_ID.values()),
+]
 
 
 @dataclass(frozen=True)
@@ -170,65 +188,11 @@ def _predicted(settings: Settings, frame: "pd.DataFrame", model: RegisteredModel
     )
 
 
-def _schema() -> "Schema":
-    """The predictions' columns; everything a reader may group by is required."""
-    from pyiceberg.schema import Schema
-    from pyiceberg.types import (
-        BooleanType,
-        DateType,
-        DoubleType,
-        IntegerType,
-        LongType,
-        NestedField,
-        StringType,
-        TimestamptzType,
-    )
-
-    columns = [
-        ("flight_date", DateType(), True),
-        ("carrier", StringType(), True),
-        ("flight", IntegerType(), True),
-        ("origin", StringType(), True),
-        ("dest", StringType(), False),
-        ("sched_dep_time", IntegerType(), True),
-        ("scheduled_departure", TimestamptzType(), False),
-        (PREDICTED_AS_OF, TimestamptzType(), False),
-        *((name, DoubleType(), False) for name in NUMERIC),
-        *((name, TimestamptzType(), False) for name in VIEW_AVAILABLE_AT.values()),
-        ("delay_probability", DoubleType(), True),
-        ("delayed", BooleanType(), True),
-        ("model_version", IntegerType(), True),
-        ("model_run_id", StringType(), True),
-        ("trained_through", DateType(), True),
-        ("schedule_snapshot_id", LongType(), True),
-        *((name, LongType(), False) for name in SNAPSHOT_ID.values()),
-    ]
-    return Schema(
-        *(
-            NestedField(field_id=number, name=name, field_type=kind, required=required)
-            for number, (name, kind, required) in enumerate(columns, start=1)
-        )
-    )
-
-
 def _replace_days(
     settings: Settings, frame: "pd.DataFrame", days: Sequence[date], lineage: Mapping[str, str]
 ) -> int | None:
-    """One transaction: a reader, or a kill, sees the old days or the new ones."""
     import pyarrow as pa
-    from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-    wanted = schema_to_pyarrow(_schema(), include_field_ids=False)
-    ordered = frame.filter(items=wanted.names).sort_values(KEY)
-    rows = pa.Table.from_pandas(ordered, schema=wanted, preserve_index=False)
-    with writer_lock(settings, writer_of(*PREDICTIONS)), warnings.catch_warnings():
-        # Days predicted for the first time have nothing to delete; PyIceberg warns of that.
-        warnings.filterwarnings("ignore", message="Delete operation did not match any records")
-        # Within the lock: maintenance may have committed while flights were predicted.
-        table = open_table(settings, PREDICTIONS, _schema())
-        table.overwrite(
-            rows,
-            overwrite_filter=on_days(days),
-            snapshot_properties=dict(lineage),
-        )
-    return current_snapshot_id(table)
+    wanted = arrow_schema(COLUMNS)
+    rows = pa.Table.from_pandas(frame.filter(items=wanted.names).sort_values(KEY), schema=wanted, preserve_index=False)
+    return replace_part(settings, PREDICTIONS, COLUMNS, rows, on_days(days), lineage)

@@ -6,7 +6,6 @@ refusing what nobody could have known. Does not belong here: learning (training.
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING
 from feature_repo.definitions import VIEWS
 from foundation.contract import find_contract
 from foundation.errors import AssayError
-from foundation.lake import current_snapshot_id, load_table, open_catalog
-from foundation.lock import writer_lock, writer_of
+from foundation.lake import current_snapshot_id, load_table
 from foundation.settings import Settings
 from ml.features import (
     AVAILABLE_AT,
@@ -29,11 +27,11 @@ from ml.features import (
     with_features,
 )
 from ml.registry import RegisteredModel
+from ml.tables import Columns, arrow_schema, replace_part
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from pyiceberg.schema import Schema
     from pyiceberg.table import Table
 
 TRAINING_SET = ("models", "arrival_delay_training_set")
@@ -45,6 +43,23 @@ SNAPSHOT_ID = {view: f"{view}_snapshot_id" for view in VIEWS}
 FACTS_SNAPSHOT_ID = "flight_facts_snapshot_id"
 # What a fingerprint is made of: the same rows made from other snapshots are the same to learn from.
 CONTENT = [*KEY, PREDICTED_AS_OF, *(name for name in MODEL_COLUMNS if name not in KEY), LABEL]
+# A month is a column, because it is what is replaced: its old file then leaves whole.
+COLUMNS: Columns = [
+    ("month", "date", True),
+    ("flight_date", "date", True),
+    ("carrier", "string", True),
+    ("flight", "int", True),
+    ("origin", "string", True),
+    ("sched_dep_time", "int", True),
+    ("dest", "string", True),
+    (PREDICTED_AS_OF, "timestamptz", True),
+    *((name, "double", False) for name in NUMERIC),
+    *((name, "timestamptz", False) for name in VIEW_AVAILABLE_AT.values()),
+    (LABEL_AVAILABLE_AT, "timestamptz", True),
+    (LABEL, "boolean", True),
+    (FACTS_SNAPSHOT_ID, "long", True),
+    *((name, "long", False) for name in SNAPSHOT_ID.values()),
+]
 
 
 @dataclass(frozen=True)
@@ -323,78 +338,12 @@ def _as_written(settings: Settings, frame: "pd.DataFrame", snapshots: Mapping[st
     )
 
 
-def schema() -> "Schema":
-    """The table's columns. A month is a column, because it is what is replaced: its old file then leaves whole."""
-    from pyiceberg.schema import Schema
-    from pyiceberg.types import (
-        BooleanType,
-        DateType,
-        DoubleType,
-        IntegerType,
-        LongType,
-        NestedField,
-        StringType,
-        TimestamptzType,
-    )
-
-    columns = [
-        ("month", DateType(), True),
-        ("flight_date", DateType(), True),
-        ("carrier", StringType(), True),
-        ("flight", IntegerType(), True),
-        ("origin", StringType(), True),
-        ("sched_dep_time", IntegerType(), True),
-        ("dest", StringType(), True),
-        (PREDICTED_AS_OF, TimestamptzType(), True),
-        *((name, DoubleType(), False) for name in NUMERIC),
-        *((name, TimestamptzType(), False) for name in VIEW_AVAILABLE_AT.values()),
-        (LABEL_AVAILABLE_AT, TimestamptzType(), True),
-        (LABEL, BooleanType(), True),
-        (FACTS_SNAPSHOT_ID, LongType(), True),
-        *((name, LongType(), False) for name in SNAPSHOT_ID.values()),
-    ]
-    return Schema(
-        *(
-            NestedField(field_id=number, name=name, field_type=kind, required=required)
-            for number, (name, kind, required) in enumerate(columns, start=1)
-        )
-    )
-
-
 def _replace_months(
     settings: Settings, frame: "pd.DataFrame", months: Sequence[date], properties: Mapping[str, str]
 ) -> int | None:
-    """One transaction: a reader, or a kill, sees the old months or the new ones."""
     import pyarrow as pa
-    from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-    wanted = schema_to_pyarrow(schema(), include_field_ids=False)
-    ordered = frame.filter(items=wanted.names).sort_values(KEY)
-    rows = pa.Table.from_pandas(ordered, schema=wanted, preserve_index=False)
+    wanted = arrow_schema(COLUMNS)
+    rows = pa.Table.from_pandas(frame.filter(items=wanted.names).sort_values(KEY), schema=wanted, preserve_index=False)
     quoted = ", ".join(f"'{month}'" for month in months)
-    with writer_lock(settings, writer_of(*TRAINING_SET)), warnings.catch_warnings():
-        # A month made for the first time has nothing to delete; PyIceberg warns of that.
-        warnings.filterwarnings("ignore", message="Delete operation did not match any records")
-        table = open_table(settings, TRAINING_SET, schema())
-        table.overwrite(rows, overwrite_filter=f"month in ({quoted})", snapshot_properties=dict(properties))
-    return current_snapshot_id(table)
-
-
-def open_table(settings: Settings, asset: tuple[str, str], wanted: "Schema") -> "Table":
-    """A table of ml/, made on first use, partitioned by its first column, and widened when the model gains a feature."""
-    from pyiceberg.partitioning import PartitionField, PartitionSpec
-    from pyiceberg.transforms import IdentityTransform
-
-    name = settings.table(*asset)
-    catalog = open_catalog(settings)
-    catalog.create_namespace_if_not_exists(name.schema)
-    first = PartitionSpec(
-        PartitionField(source_id=1, field_id=1000, transform=IdentityTransform(), name=wanted.fields[0].name)
-    )
-    table = catalog.create_table_if_not_exists(name.in_catalog, schema=wanted, partition_spec=first)
-    if missing := [field for field in wanted.fields if field.name not in table.schema().column_names]:
-        with table.update_schema() as update:
-            for column in missing:
-                # Rows that are there already have no value for it.
-                update.add_column(column.name, column.field_type)
-    return table
+    return replace_part(settings, TRAINING_SET, COLUMNS, rows, f"month in ({quoted})", properties)

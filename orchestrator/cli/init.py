@@ -40,6 +40,7 @@ DOMAIN = (
     "ml/promotion.py",
     "ml/registry.py",
     "ml/scoring.py",
+    "ml/tables.py",
     "ml/serve/*",
     "ml/served_model.py",
     "ml/training.py",

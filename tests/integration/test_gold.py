@@ -429,7 +429,10 @@ def test_of_two_first_builds_at_once_one_may_fail_clearly_and_the_table_is_right
             for key, values in truth.items()
         },
     )
-    assert {table for table in spoiled.tables() if table.startswith("airport_hours")} == {"airport_hours"}
+    # Who was refused by the engine leaves its rows aside; the first build of the next day drops them.
+    left = {table for table in spoiled.tables() if table.startswith("airport_hours")} - {"airport_hours"}
+    assert all(table.startswith("airport_hours__dbt_new_") for table in left)
+    assert len(left) <= sum(code != 0 for code in codes)
 
 
 # --- through both engines
