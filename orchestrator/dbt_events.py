@@ -18,7 +18,7 @@ from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 from foundation.errors import AssayError
 from orchestrator.column_lineage import column_lineage
 from orchestrator.dbt_graph import parents
-from orchestrator.reporting import add_metadata, failure
+from orchestrator.reporting import add_metadata, failure, report_check
 
 REPORT = re.compile(r"assay_report (\{.*\})")
 FAILED = ("error", "fail", "runtime error")
@@ -55,6 +55,9 @@ def events(
             if isinstance(result, dg.Output):
                 yield _told(context, call, node, result, reports.get(node, {}), days, snapshots)
             else:
+                if isinstance(result, dg.AssetCheckResult) and len(days) > 1:
+                    # A test looks at the run's days together (macros/tested_rows.sql): which of them is bad it does not say.
+                    report_check(context, result, dict.fromkeys(days, result.passed))
                 yield result
     if not call.is_successful():
         raise failure(_errors(call))

@@ -19,7 +19,7 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._serdes import ConfigurableClassData, serialize_value
 
-ASSET, CHECK_PLANNED = "asset", "planned check"
+ASSET, CHECK_PLANNED, CHECK = "asset", "planned check", "check"
 
 
 class BatchedSqliteEventLog(SqliteEventLogStorage):
@@ -47,6 +47,10 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
             results = [connection.execute(statement) for statement in statements]
             ids = [key[0] for result in results if (key := result.inserted_primary_key)]
             numbered = list(zip(events, ids, strict=True))
+            if kind == CHECK:
+                for event, number in numbered:
+                    self._store_evaluation(connection, event, number)
+                return
             if kind == CHECK_PLANNED:
                 # As Dagster does, but that the event is made into text once, and not for each of its days.
                 rows = [row for event, number in numbered for row in self._planned_check_rows(event, number)]
@@ -57,6 +61,28 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
             newest = {event.get_dagster_event().asset_key: (event, number) for event, number in numbered}
             for event, number in newest.values():
                 self._store_asset_event(connection, event, number)
+
+    def _store_evaluation(self, connection: Any, event: EventLogEntry, event_id: int) -> None:
+        """Into the row that was planned for it, which the run made for each day, or into one of its own."""
+        found = event.get_dagster_event().asset_check_evaluation_data
+        table, target = AssetCheckExecutionsTable.c, found.target_materialization_data
+        row = {
+            "asset_key": found.asset_key.to_string(),
+            "check_name": found.check_name,
+            "partition": found.partition,
+            "run_id": event.run_id,
+        }
+        status = AssetCheckExecutionRecordStatus.SUCCEEDED if found.passed else AssetCheckExecutionRecordStatus.FAILED
+        result = {
+            "execution_status": status.value,
+            "evaluation_event": serialize_value(event),
+            "evaluation_event_timestamp": self._event_insert_timestamp(event),
+            "evaluation_event_storage_id": event_id,
+            "materialization_event_storage_id": target.storage_id if target else None,
+        }
+        planned = [table[name].is_(None) if value is None else table[name] == value for name, value in row.items()]
+        if not connection.execute(AssetCheckExecutionsTable.update().where(*planned).values(result)).rowcount:
+            connection.execute(AssetCheckExecutionsTable.insert(), {**row, **result})
 
     def _planned_check_rows(self, event: EventLogEntry, event_id: int) -> list[dict[str, Any]]:
         planned = event.get_dagster_event().asset_check_planned_data
@@ -79,4 +105,6 @@ def _kind(event: EventLogEntry) -> str | None:
         return ASSET
     if event.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
         return CHECK_PLANNED
+    if event.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
+        return CHECK
     return None

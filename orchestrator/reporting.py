@@ -4,11 +4,17 @@ Belongs here: turning outcomes into Dagster events, and what a run says of itsel
 deciding what is good.
 """
 
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
+from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
 from foundation.contract import Column, Contract
@@ -65,6 +71,48 @@ def add_metadata(
         handle = AssetMetadataHandle(asset_key=key, partition_key=None if part is None else str(part))
         said[handle] = {**said.get(handle, {}), **values}
     step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=said)
+
+
+def report_check(context: dg.AssetExecutionContext, result: dg.AssetCheckResult, days: Mapping[date, bool]) -> None:
+    """Says what a check found of each day of a range: Dagster attributes the result that a range's step yields to none, these
+    to theirs, as in a run of that day alone. Call it when the asset was materialized: a check from before a materialization
+    says nothing of it.
+
+    Written at once, as materializations are (decision 17).
+
+    Args:
+        result: what the step yields for all days, with its asset and name.
+        days: whether the check passed.
+    """
+    assert result.asset_key is not None
+    assert result.check_name is not None
+    key = dg.AssetCheckKey(result.asset_key, result.check_name)
+    blocking = any(spec.key == key and spec.blocking for spec in context.assets_def.check_specs)
+    newest = context.instance.get_latest_storage_id_by_partition(
+        key.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION
+    )
+    batch, now = str(uuid.uuid4()), time.time()
+    for number, (day, passed) in enumerate(days.items(), start=1):
+        # Without the materialization that it looked at, Dagster holds a result for outdated.
+        made = newest.get(str(day))
+        target = made and AssetCheckEvaluationTargetMaterializationData(made, context.run.run_id, now)
+        DagsterEvent.from_step(
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+            context.get_step_execution_context(),
+            dg.AssetCheckEvaluation(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=passed,
+                metadata=result.metadata,
+                target_materialization_data=target or None,
+                severity=result.severity,
+                description=result.description,
+                blocking=blocking,
+                partition=str(day),
+            ),
+            f"Check {key.name} of {key.asset_key.to_user_string()} {day}: {'passed' if passed else 'did not pass'}",
+            DagsterEventBatchMetadata(batch, is_end=number == len(days)),
+        )
 
 
 def failure(errors: Sequence[AssayError], good: Sequence[date] = ()) -> dg.Failure:

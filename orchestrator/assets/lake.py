@@ -9,7 +9,7 @@ from foundation.contract import Contract
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
-from orchestrator.reporting import column_lineage, column_schema, due_policy, lineage, on_last, report_parts
+from orchestrator.reporting import column_lineage, column_schema, due_policy, lineage, on_last, report_check, report_parts
 
 ONE_FATE = "every_bronze_row_has_one_fate"
 AUDITED = "keys_are_unique_and_required_columns_filled"
@@ -104,10 +104,18 @@ def lake_assets(
         can_subset=True,
         check_specs=[
             dg.AssetCheckSpec(
-                ONE_FATE, asset=silver, blocking=True, description="The four fates sum to Bronze, by day."
+                ONE_FATE,
+                asset=silver,
+                blocking=True,
+                partitions_def=partitions,
+                description="The four fates sum to Bronze, by day.",
             ),
             dg.AssetCheckSpec(
-                AUDITED, asset=silver, blocking=True, description="Held on the branch, before it was published."
+                AUDITED,
+                asset=silver,
+                blocking=True,
+                partitions_def=partitions,
+                description="Held on the branch, before it was published.",
             ),
         ],
         partitions_def=partitions,
@@ -120,8 +128,8 @@ def lake_assets(
 
         written = refine(settings, contract, run_days(context) if contract.days else None, lineage(context, silver))
         errors = {part: outcome.error for part, outcome in written.parts.items() if outcome.error is not None}
-        for check in context.selected_asset_check_keys:
-            yield dg.AssetCheckResult(
+        checked = [
+            dg.AssetCheckResult(
                 asset_key=silver,
                 check_name=check.name,
                 passed=True,  # a day that broke either was not published, and its error follows
@@ -130,6 +138,9 @@ def lake_assets(
                     "days_not_published": [str(part) for part in errors],
                 },
             )
+            for check in sorted(context.selected_asset_check_keys)
+        ]
+        yield from checked
         read = {"bronze_snapshot_id": str(written.bronze_snapshot_id)}
         read |= {f"{ref}_snapshot_id": str(snapshot) for ref, snapshot in written.ref_snapshot_ids.items()}
         count = "dagster/partition_row_count" if contract.days else "dagster/row_count"
@@ -165,5 +176,9 @@ def lake_assets(
         )
         for key in context.selected_asset_keys:
             yield dg.MaterializeResult(asset_key=key)
+        published = {part: True for part in good if part is not None}
+        if len(published) > 1 and silver in context.selected_asset_keys:
+            for result in checked:
+                report_check(context, result, published)
 
     return [landed, bronze_asset, silver_asset]

@@ -60,7 +60,7 @@ def dbt_assets_of(
     daily = daily_keys(manifests.values(), contracts)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for target, manifest in manifests.items():
-        translator = LakeTranslator(target, daily)
+        translator = LakeTranslator(target, daily, partitions)
         there = {_group_of(node) for node in manifest["nodes"].values() if node["resource_type"] in MADE}
         for group in GROUPS:
             if group[0] in there:

@@ -1,15 +1,19 @@
 """The batched event log keeps what Dagster's own keeps, and each reads what the other wrote."""
 
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from orchestrator.event_log import BatchedSqliteEventLog
+from orchestrator.reporting import report_check
 
 DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-01-11")
 KEY = dg.AssetKey("table")
 CHECKS = ("rows_are_there", "keys_are_unique")
+BAD = "2013-01-04"
 RANGE = {"dagster/asset_partition_range_start": "2013-01-02", "dagster/asset_partition_range_end": "2013-01-06"}
 
 
@@ -32,14 +36,19 @@ def run_range(instance: dg.DagsterInstance) -> str:
         key=KEY,
         partitions_def=DAYS,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        check_specs=[dg.AssetCheckSpec(name, asset=KEY) for name in CHECKS],
+        check_specs=[
+            dg.AssetCheckSpec(CHECKS[0], asset=KEY),
+            dg.AssetCheckSpec(CHECKS[1], asset=KEY, partitions_def=DAYS),
+        ],
     )
-    def table(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def table(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         for number, day in enumerate(context.partition_keys):
             context.add_asset_metadata({"rows": number}, partition_key=day)
-        return dg.MaterializeResult(
-            check_results=[dg.AssetCheckResult(passed=name == CHECKS[0], check_name=name) for name in CHECKS]
-        )
+        yield dg.MaterializeResult(asset_key=KEY)
+        found = dg.AssetCheckResult(asset_key=KEY, passed=False, check_name=CHECKS[1])
+        report_check(context, found, {date.fromisoformat(day): day != BAD for day in context.partition_keys})
+        for name in CHECKS:
+            yield dg.AssetCheckResult(asset_key=KEY, passed=name == CHECKS[0], check_name=name)
 
     job = dg.Definitions([table]).resolve_implicit_global_asset_job_def()
     return job.execute_in_process(instance=instance, tags=RANGE).run_id
@@ -108,3 +117,21 @@ def test_a_batch_is_written_at_once_and_not_one_by_one(tmp_path: Path, monkeypat
     assert not {"ASSET_MATERIALIZATION", "ASSET_MATERIALIZATION_PLANNED", "ASSET_CHECK_EVALUATION_PLANNED"} & set(
         single
     )
+    assert single.count("ASSET_CHECK_EVALUATION") == len(CHECKS), "the range's own results, not those of its days"
+
+
+def test_a_check_of_a_range_fails_for_its_bad_day_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    with instance_of(tmp_path / "home", batched=True) as instance:
+        run_range(instance)
+        key = dg.AssetCheckKey(KEY, CHECKS[1])
+        (state,) = instance.event_log_storage.get_asset_check_state([(key, DAYS)]).values()
+        by_status = {
+            status.value: sorted(subset.subset_value.get_partition_keys())
+            for status, subset in state.subsets.items()
+            if not subset.is_empty
+        }
+    assert by_status == {
+        "FAILED": [BAD],
+        "SUCCEEDED": ["2013-01-02", "2013-01-03", "2013-01-05", "2013-01-06"],
+    }
