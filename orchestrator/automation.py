@@ -9,13 +9,19 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from orchestrator.conditions import Blocked, MadeFromNewest, RetryDue
+
 
 def any_partition(
     but_not_for: Sequence[dg.AssetKey] = (),
     views: Sequence[dg.AssetKey] = (),
     optional: Sequence[dg.AssetKey] = (),
 ) -> dg.AutomationCondition:
-    """Make a partition when what it is made of changed, for any day, not only the latest: a late file is a file too.
+    """Make a partition when what it is made of changed, for any day, not only the latest: a late file is a file too. Make all
+    that there are when what makes them changed. Try again what failed, three times.
+
+    A change holds until a run was asked for it, or made the partition from it: one that comes while the partition is being
+    made is not forgotten. Nothing is asked for that a step would refuse, and nothing twice at a time.
 
     Args:
         but_not_for: upstream assets that must be there, but whose change is no reason.
@@ -23,23 +29,19 @@ def any_partition(
             partitions. Their change is no reason either: it would be one for each day that there is.
         optional: upstream assets that need not be there; when they come, the partition is made again.
     """
-    condition = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
-    if but_not_for or views:
-        updated = dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets(*but_not_for, *views))
-        condition = condition.replace("any_deps_updated", updated)
+    when, quiet = dg.AutomationCondition, {*but_not_for, *views}
+    changed = when.any_deps_updated().ignore(dg.AssetSelection.assets(*quiet)) if quiet else when.any_deps_updated()
+    reason = when.missing().newly_true() | changed | (when.code_version_changed() & ~when.missing())
+    done = when.newly_updated() & MadeFromNewest(but_not_of=frozenset(quiet))
+    due = reason.since(when.newly_requested() | when.initial_evaluation() | done)
+    absent = when.any_deps_missing()
     if optional:
-        missing = dg.AutomationCondition.any_deps_missing().ignore(dg.AssetSelection.assets(*optional))
-        condition = condition.replace("any_deps_missing", missing)
+        absent = absent.ignore(dg.AssetSelection.assets(*optional))
+    condition = due | (when.execution_failed() & RetryDue())
+    condition &= ~absent & ~when.any_deps_in_progress() & ~when.in_progress()
     if views:
-        absent = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.missing())
-        condition &= ~absent.allow(dg.AssetSelection.assets(*views))
-    return condition & ~behind_a_failed_check()
-
-
-def behind_a_failed_check() -> dg.AutomationCondition:
-    """Whether a blocking check of what a partition is made of failed when it last ran. One that never ran blocks nothing."""
-    failed = dg.AutomationCondition.any_checks_match(dg.AutomationCondition.check_failed(), blocking_only=True)
-    return dg.AutomationCondition.any_deps_match(failed)
+        condition &= ~when.any_deps_match(when.missing()).allow(dg.AssetSelection.assets(*views))
+    return condition & ~Blocked()
 
 
 def view_condition() -> dg.AutomationCondition:
@@ -62,4 +64,5 @@ def automation_sensor() -> dg.AutomationConditionSensorDefinition:
         target=dg.AssetSelection.all(),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
+        use_user_code_server=True,
     )

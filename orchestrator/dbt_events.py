@@ -18,7 +18,7 @@ from dagster_dbt.core.dbt_cli_invocation import DbtCliInvocation
 from foundation.errors import AssayError
 from orchestrator.column_lineage import column_lineage
 from orchestrator.dbt_graph import parents
-from orchestrator.reporting import add_metadata, failure, report_check
+from orchestrator.reporting import add_metadata, failure, record, report_check
 
 REPORT = re.compile(r"assay_report (\{.*\})")
 FAILED = ("error", "fail", "runtime error")
@@ -27,13 +27,18 @@ MESSAGE_LINES = 8
 
 
 def events(
-    context: dg.AssetExecutionContext, call: DbtCliInvocation, days: Sequence[date], snapshots: Mapping[str, int]
+    context: dg.AssetExecutionContext,
+    call: DbtCliInvocation,
+    days: Sequence[date],
+    snapshots: Mapping[str, int],
+    step_fails: bool = False,
 ) -> Iterator[Any]:
     """The events of a dbt call that was started with `raise_on_error=False`.
 
     Args:
         days: the range that was asked for; empty for models that are built whole.
         snapshots: the snapshot that each source, `layer.table`, was read at.
+        step_fails: the step will fail whatever this call does: each day is recorded by itself, and nothing is yielded.
 
     Raises:
         dagster.Failure: a model or test failed. The message names it, its file and what the database said; what was built
@@ -52,12 +57,12 @@ def events(
             target_path=call.target_path,
             project=call.project,
         ):
+            if isinstance(result, dg.AssetCheckResult) and (len(days) > 1 or step_fails):
+                # A test looks at the run's days together (macros/tested_rows.sql): which of them is bad it does not say.
+                report_check(context, result, dict.fromkeys(days, result.passed))
             if isinstance(result, dg.Output):
-                yield _told(context, call, node, result, reports.get(node, {}), days, snapshots)
-            else:
-                if isinstance(result, dg.AssetCheckResult) and len(days) > 1:
-                    # A test looks at the run's days together (macros/tested_rows.sql): which of them is bad it does not say.
-                    report_check(context, result, dict.fromkeys(days, result.passed))
+                result = _told(context, call, node, result, reports.get(node, {}), days, snapshots, step_fails)
+            if not step_fails:
                 yield result
     if not call.is_successful():
         raise failure(_errors(call))
@@ -71,6 +76,7 @@ def _told(
     report: Mapping[str, Any],
     days: Sequence[date],
     snapshots: Mapping[str, int],
+    step_fails: bool,
 ) -> dg.Output:
     """The output with what its model reported. A range's output stands for all its days: each gets its own rows, and what
     is said of the table stands on the last."""
@@ -88,11 +94,13 @@ def _told(
         of_table["dagster/row_count"] = report["rows"]
     if not days:
         return output.with_metadata({**output.metadata, **metadata, **of_table})
-    add_metadata(
-        context,
-        key_of(props),
-        {day: {**_rows_of(report, day), **(of_table if day == days[-1] else {})} for day in days},
-    )
+    parts: dict[date | None, dict[str, Any]] = {
+        day: {**_rows_of(report, day), **(of_table if day == days[-1] else {})} for day in days
+    }
+    if step_fails:
+        record(context, key_of(props), {day: {**values, **metadata} for day, values in parts.items()})
+    else:
+        add_metadata(context, key_of(props), parts)
     return output.with_metadata({**output.metadata, **metadata})
 
 

@@ -51,13 +51,22 @@ def report_parts(
         if not errors and key in context.selected_asset_keys:
             add_metadata(context, key, parts)
             continue
-        for part, values in parts.items():
-            partition = None if part is None else str(part)
-            context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=dict(values)))
+        record(context, key, parts)
     if not errors:
         return
     written = set(next(iter(metadata.values()), {})) - set(errors)
     raise failure(list(errors.values()), good=sorted(part for part in written if part is not None))
+
+
+def record(context: dg.AssetExecutionContext, key: dg.AssetKey, parts: Mapping[date | None, Mapping[str, Any]]) -> None:
+    """One materialization a part, at once: for a step that will fail, or an asset that it was not asked for."""
+    batch = str(uuid.uuid4())
+    for number, (part, values) in enumerate(parts.items(), start=1):
+        DagsterEvent.asset_materialization(
+            context.get_step_execution_context(),
+            dg.AssetMaterialization(key, partition=None if part is None else str(part), metadata=dict(values)),
+            DagsterEventBatchMetadata(batch, is_end=number == len(parts)),
+        )
 
 
 def add_metadata(
@@ -95,7 +104,9 @@ def report_check(context: dg.AssetExecutionContext, result: dg.AssetCheckResult,
     for number, (day, passed) in enumerate(days.items(), start=1):
         # Without the materialization that it looked at, Dagster holds a result for outdated.
         made = newest.get(str(day))
-        target = made and AssetCheckEvaluationTargetMaterializationData(made, context.run.run_id, now)
+        target = made and AssetCheckEvaluationTargetMaterializationData(
+            storage_id=made, run_id=context.run.run_id, timestamp=now
+        )
         DagsterEvent.from_step(
             dg.DagsterEventType.ASSET_CHECK_EVALUATION,
             context.get_step_execution_context(),

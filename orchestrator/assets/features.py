@@ -4,9 +4,9 @@ Belongs here: keys, dependencies, and what an outcome means to Dagster. Does not
 (feature_repo).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -14,7 +14,8 @@ from feature_repo.definitions import OWNER, VIEWS, View
 from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
-from orchestrator.partitions import run_days
+from orchestrator.gates import shut_days
+from orchestrator.partitions import consecutive, run_days
 from orchestrator.reporting import report_parts
 
 if TYPE_CHECKING:
@@ -56,18 +57,19 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
     def feature_view(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from feature_repo.store import compare_online_with_offline, materialize
 
-        days = run_days(context)
-        done = materialize(settings, view.name, days[0], days[-1])
-        rows = done["rows_by_day"]
-        online = {"keys_online": done["keys_written"], "snapshot_id": str(done["snapshot_id"])}
-        late: dict[date | None, AssayError] = {day: _late(settings, view, day) for day in days if not rows[day]}
-        # Said before a late day fails the step.
+        errors = shut_days(context, run_days(context))
+        made: dict[date | None, Mapping[str, Any]] = {}
+        for first, last in consecutive(day for day in run_days(context) if day not in errors):
+            done = materialize(settings, view.name, first, last)
+            online = {"keys_online": done["keys_written"], "snapshot_id": str(done["snapshot_id"])}
+            for day, rows in done["rows_by_day"].items():
+                if rows:
+                    made[day] = {"dagster/partition_row_count": rows, **online}
+                else:
+                    errors[day] = _late(settings, view, day)
+        # Said before a bad day fails the step.
         yield _result(key, compare_online_with_offline(settings, view.name))
-        report_parts(
-            context,
-            {key: {day: {"dagster/partition_row_count": rows[day], **online} for day in days if day not in late}},
-            late,
-        )
+        report_parts(context, {key: made}, errors)
         yield dg.MaterializeResult(asset_key=key)
 
     return feature_view

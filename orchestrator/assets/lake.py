@@ -9,7 +9,15 @@ from foundation.contract import Contract
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
-from orchestrator.reporting import column_lineage, column_schema, due_policy, lineage, on_last, report_check, report_parts
+from orchestrator.reporting import (
+    column_lineage,
+    column_schema,
+    due_policy,
+    lineage,
+    on_last,
+    report_check,
+    report_parts,
+)
 
 ONE_FATE = "every_bronze_row_has_one_fate"
 AUDITED = "keys_are_unique_and_required_columns_filled"

@@ -14,6 +14,7 @@ from feature_repo.definitions import VIEWS
 from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
+from orchestrator.gates import shut_days
 from orchestrator.partitions import run_days
 from orchestrator.reporting import failure, lineage, report_parts
 
@@ -67,8 +68,9 @@ def _training_set(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.As
         from ml.training_set import make_training_set
 
         months: dict[date | None, Mapping[str, Any]] = {}
-        errors: dict[date | None, AssayError] = {}
-        for outcome in make_training_set(settings, run_days(context), lineage(context, TRAINING_SET)):
+        errors = shut_days(context, run_days(context))
+        wanted = [month for month in run_days(context) if month not in errors]
+        for outcome in make_training_set(settings, wanted, lineage(context, TRAINING_SET)) if wanted else ():
             if outcome.error is not None:
                 errors[outcome.month] = outcome.error
                 continue
@@ -115,8 +117,8 @@ def _model(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.AssetsDef
 
         by = f"dagster run {context.run.run_id}"
         made: dict[date, ModelReport] = {}
-        errors: dict[date | None, AssayError] = {}
-        for month in run_days(context):
+        errors = shut_days(context, run_days(context))
+        for month in (one for one in run_days(context) if one not in errors):
             tags = {**lineage(context, MODEL), "dagster.partition": str(month)}
             try:
                 made[month] = train(settings, month, tags, by)
@@ -234,8 +236,9 @@ def _predictions(settings: Settings, daily: dg.PartitionsDefinition) -> dg.Asset
         from ml.predicting import predict
 
         days: dict[date | None, Mapping[str, Any]] = {}
-        errors: dict[date | None, AssayError] = {}
-        for outcome in predict(settings, run_days(context), lineage(context, PREDICTIONS)):
+        errors = shut_days(context, run_days(context))
+        wanted = [day for day in run_days(context) if day not in errors]
+        for outcome in predict(settings, wanted, lineage(context, PREDICTIONS)) if wanted else ():
             if outcome.error is not None or outcome.model is None:
                 errors[outcome.day] = outcome.error or AssayError(f"{outcome.day} was not predicted", "run this again")
                 continue

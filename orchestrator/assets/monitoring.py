@@ -9,9 +9,9 @@ from typing import Any
 
 import dagster as dg
 
-from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
+from orchestrator.gates import shut_days
 from orchestrator.partitions import run_days
 from orchestrator.reporting import lineage, report_parts
 
@@ -65,9 +65,10 @@ def monitoring_assets(settings: Settings, daily: dg.PartitionsDefinition) -> lis
         from ml.drift import FEWEST_DAYS, WINDOW_DAYS, drift
 
         days: dict[date | None, Mapping[str, Any]] = {}
-        errors: dict[date | None, AssayError] = {}
+        errors = shut_days(context, run_days(context))
+        wanted = [day for day in run_days(context) if day not in errors]
         drifted: dict[str, list[str]] = {}
-        for outcome in drift(settings, run_days(context), lineage(context, DRIFT)):
+        for outcome in drift(settings, wanted, lineage(context, DRIFT)) if wanted else ():
             if outcome.error is not None:
                 errors[outcome.day] = outcome.error
             elif outcome.model is None:

@@ -7,8 +7,10 @@ Belongs here: which models make an op, and what a dbt call is told. Does not bel
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +26,10 @@ from foundation.settings import Settings
 from orchestrator.dbt_environment import dbt_environment
 from orchestrator.dbt_events import events
 from orchestrator.dbt_graph import DAILY, VIEW, LakeTranslator, daily_keys, exposure_specs
+from orchestrator.gates import shut_days
 from orchestrator.manifests import DBT_PROJECT, TARGETS, manifest_file, run_dir
-from orchestrator.partitions import run_days
+from orchestrator.partitions import consecutive, run_days
+from orchestrator.reporting import failure
 
 # Daily models take the run's range, views are made when they change, the others are built whole: (name, select, exclude).
 # What is made of predictions is an op of its own: a day that cannot be predicted must not hold up the warehouse.
@@ -102,18 +106,43 @@ def _op(
     )
     def build(context: dg.AssetExecutionContext, dbt: Dbt):
         days = run_days(context) if partitions else []
-        chosen = {"ASSAY_RANGE_START": str(days[0]), "ASSAY_RANGE_END": str(days[-1])} if days else {}
-        folder = run_dir(settings, target, f"{context.run.run_id}_{context.op_execution_context.op.name}")
-        # One dbt call at a time and target: the views on the lake are refreshed and read under the same lock.
-        with writer_lock(settings, f"dbt.{target}"):
-            variables = {**dbt_environment(settings), **chosen, "ASSAY_REPORT": "1"}
-            with _environment(variables):
-                # Unit tests are about code: CI and `./assay dbt test` run them, not each day's run.
-                words = ["build", "--target", target, "--exclude-resource-type", "unit_test"]
-                call = dbt.cli(words, context=context, target_path=folder, raise_on_error=False)
-                yield from events(context, call, days, json.loads(variables["ASSAY_SNAPSHOTS"]))
+        shut = shut_days(context, days)
+        if not shut:
+            yield from _call(context, dbt, settings, target, days)
+            return
+        # The open days are made and recorded one by one; a step has one output for all, and this one fails.
+        failures = [failure(list(shut.values()))]
+        for first, last in consecutive(day for day in days if day not in shut):
+            try:
+                some = [day for day in days if first <= day <= last]
+                deque(_call(context, dbt, settings, target, some, step_fails=True), maxlen=0)
+            except dg.Failure as failed:
+                failures.append(failed)
+        raise dg.Failure("\n".join(str(failed.description) for failed in failures), allow_retries=False)
 
     return build
+
+
+def _call(
+    context: dg.AssetExecutionContext,
+    dbt: Dbt,
+    settings: Settings,
+    target: str,
+    days: Sequence[date],
+    step_fails: bool = False,
+) -> Iterator[Any]:
+    """One dbt call, for consecutive days or (without days) all of each model."""
+    chosen = {"ASSAY_RANGE_START": str(days[0]), "ASSAY_RANGE_END": str(days[-1])} if days else {}
+    part = f"_{days[0]}" if step_fails else ""
+    folder = run_dir(settings, target, f"{context.run.run_id}_{context.op_execution_context.op.name}{part}")
+    # One dbt call at a time and target: the views on the lake are refreshed and read under the same lock.
+    with writer_lock(settings, f"dbt.{target}"):
+        variables = {**dbt_environment(settings), **chosen, "ASSAY_REPORT": "1"}
+        with _environment(variables):
+            # Unit tests are about code: CI and `./assay dbt test` run them, not each day's run.
+            words = ["build", "--target", target, "--exclude-resource-type", "unit_test"]
+            call = dbt.cli(words, context=context, target_path=folder, raise_on_error=False)
+            yield from events(context, call, days, json.loads(variables["ASSAY_SNAPSHOTS"]), step_fails)
 
 
 def _group_of(node: Mapping[str, Any]) -> str:

@@ -1,22 +1,37 @@
-"""Automation on an ephemeral instance: views are made once, tables for the days that changed, nothing behind a failed check."""
+"""Automation on an ephemeral instance, tick by tick: what is asked for when data, code and luck change, and what is not."""
 
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.events import StepMaterializationData
+from dagster._core.execution.api import create_execution_plan
 
 from orchestrator.automation import any_partition, view_condition
+from orchestrator.reporting import report_check
+from orchestrator.sensors import RANGE_END, RANGE_START
 
-DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-02-01")
-GOLD, VIEW, FACTS, WEATHER = (dg.AssetKey(name) for name in ("gold", "view", "facts", "weather"))
+DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2014-02-05")
+GOLD, VIEW, FACTS, WEATHER, HISTORY = (dg.AssetKey(name) for name in ("gold", "view", "facts", "weather", "history"))
 DAY, OTHER = "2013-01-10", "2013-01-20"
+LOOKBACK = dg.TimeWindowPartitionMapping(start_offset=-2, allow_nonexistent_upstream_partitions=True)
+BROKEN: set[str] = set()
 
 
-def definitions(view_version: str = "1") -> dg.Definitions:
-    """A daily table, an unpartitioned view of it, and a daily table made of the view: as orchestrator/dbt_graph.py ties them."""
+def definitions(view_version: str = "1", facts_version: str = "1") -> dg.Definitions:
+    """A daily table, an unpartitioned view of it, a daily table made of the view, as orchestrator/dbt_graph.py ties them, and
+    one that looks back on two days. A step of what is named in BROKEN fails."""
 
-    @dg.asset(key=GOLD, partitions_def=DAYS, check_specs=[dg.AssetCheckSpec("right", asset=GOLD, blocking=True)])
-    def gold(): ...
+    @dg.asset(
+        key=GOLD,
+        partitions_def=DAYS,
+        check_specs=[dg.AssetCheckSpec("right", asset=GOLD, blocking=True, partitions_def=DAYS)],
+    )
+    def gold(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        found = dg.AssetCheckResult(asset_key=GOLD, check_name="right", passed=True)
+        report_check(context, found, {date.fromisoformat(day): True for day in context.partition_keys})
+        return dg.MaterializeResult(check_results=[found])
 
     @dg.asset(key=WEATHER, partitions_def=DAYS)
     def weather() -> None: ...
@@ -24,12 +39,27 @@ def definitions(view_version: str = "1") -> dg.Definitions:
     @dg.asset(key=VIEW, deps=[GOLD], automation_condition=view_condition(), code_version=view_version)
     def view() -> None: ...
 
-    condition = any_partition(views=[VIEW], optional=[WEATHER])
+    @dg.asset(
+        key=FACTS,
+        deps=[GOLD, VIEW, WEATHER],
+        partitions_def=DAYS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        automation_condition=any_partition(views=[VIEW], optional=[WEATHER]),
+        code_version=facts_version,
+    )
+    def facts(context: dg.AssetExecutionContext) -> None:
+        if "facts" in BROKEN:
+            raise RuntimeError("the engine died")
 
-    @dg.asset(key=FACTS, deps=[GOLD, VIEW, WEATHER], partitions_def=DAYS, automation_condition=condition)
-    def facts() -> None: ...
+    @dg.asset(
+        key=HISTORY,
+        deps=[dg.AssetDep(GOLD, partition_mapping=LOOKBACK)],
+        partitions_def=DAYS,
+        automation_condition=any_partition(),
+    )
+    def history() -> None: ...
 
-    return dg.Definitions([gold, weather, view, facts])
+    return dg.Definitions([gold, weather, view, facts, history])
 
 
 class Ticks:
@@ -37,14 +67,18 @@ class Ticks:
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance, self.cursor, self.definitions = instance, None, definitions()
+        self.now = datetime.now(UTC)
 
-    def requested(self) -> set[tuple[str, str | None]]:
+    def requested(self, after: timedelta = timedelta(0), of: tuple[dg.AssetKey, ...] = (GOLD, VIEW, FACTS)) -> set:
         """What one tick requests: (asset, partition)."""
-        result = dg.evaluate_automation_conditions(self.definitions, self.instance, cursor=self.cursor)
+        self.now += after
+        result = dg.evaluate_automation_conditions(
+            self.definitions, self.instance, cursor=self.cursor, evaluation_time=self.now
+        )
         self.cursor = result.cursor
         return {
             (key.to_user_string(), partition)
-            for key in (GOLD, VIEW, FACTS)
+            for key in of
             for partition in (result.get_requested_partitions(key) if result.get_num_requested(key) else ())
         }
 
@@ -52,14 +86,52 @@ class Ticks:
         tags = {"dagster/code_version": "1"} if key == VIEW else {}
         self.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition, tags=tags))
 
-    def checked(self, passed: bool) -> None:
+    def checked(self, passed: bool, partition: str) -> None:
         self.instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(asset_key=GOLD, check_name="right", passed=passed)
+            dg.AssetCheckEvaluation(
+                asset_key=GOLD, check_name="right", passed=passed, partition=partition, blocking=True
+            )
         )
+
+    def run(self, first: str, last: str, *keys: dg.AssetKey) -> None:
+        """A real run of a range."""
+        self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            asset_selection=list(keys),
+            instance=self.instance,
+            tags={RANGE_START: first, RANGE_END: last},
+            raise_on_error=False,
+        )
+        self.now = datetime.now(UTC)
+
+    def start(self, key: dg.AssetKey, partition: str) -> dg.DagsterRun:
+        """A run that has begun, and goes on."""
+        job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection={key})
+        run = self.instance.create_run_for_job(
+            job,
+            execution_plan=create_execution_plan(job),
+            asset_selection=frozenset({key}),
+            tags={"dagster/partition": partition},
+        )
+        self.instance.report_dagster_event(
+            dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job_name=run.job_name), run.run_id
+        )
+        return run
+
+    def end(self, run: dg.DagsterRun, key: dg.AssetKey, partition: str) -> None:
+        """That run makes its partition, and ends."""
+        made = dg.AssetMaterialization(key, partition=partition)
+        data = StepMaterializationData(made)
+        kind = dg.DagsterEventType
+        self.instance.report_dagster_event(
+            dg.DagsterEvent(kind.ASSET_MATERIALIZATION.value, job_name=run.job_name, event_specific_data=data),
+            run.run_id,
+        )
+        self.instance.report_dagster_event(dg.DagsterEvent(kind.RUN_SUCCESS.value, job_name=run.job_name), run.run_id)
 
 
 @pytest.fixture
 def ticks() -> Iterator[Ticks]:
+    BROKEN.clear()
     with dg.DagsterInstance.ephemeral() as instance:
         made = Ticks(instance)
         assert made.requested() == set(), "nothing is there"
@@ -74,6 +146,9 @@ def built(ticks: Ticks) -> Ticks:
     ticks.requested()
     assert ticks.requested() == set()
     return ticks
+
+
+# --- views
 
 
 def test_a_view_is_made_first_and_then_what_reads_it(ticks: Ticks) -> None:
@@ -98,12 +173,36 @@ def test_a_view_whose_sql_changed_is_made_again(built: Ticks) -> None:
     assert built.requested() == {("view", None)}
 
 
+# --- what is behind a bad day
+
+
 def test_nothing_is_made_behind_a_failed_check_until_it_passes(built: Ticks) -> None:
     built.written(GOLD, OTHER)
-    built.checked(passed=False)
+    built.checked(passed=False, partition=OTHER)
     assert built.requested() == set()
     assert built.requested() == set()
-    built.checked(passed=True)
+    built.run(OTHER, OTHER, GOLD)
+    assert built.requested() == {("facts", OTHER)}
+
+
+def test_a_failed_check_of_a_day_holds_up_that_day_alone(built: Ticks) -> None:
+    built.written(GOLD, OTHER)
+    built.written(GOLD, DAY)
+    built.checked(passed=False, partition=OTHER)
+    assert built.requested() == {("facts", DAY)}
+
+
+def test_what_looks_back_on_a_bad_day_is_made_without_it(ticks: Ticks) -> None:
+    ticks.written(GOLD, "2013-01-08")
+    ticks.written(GOLD, "2013-01-09")
+    ticks.checked(passed=False, partition="2013-01-09")
+    ticks.written(GOLD, DAY)
+    assert ("history", DAY) in ticks.requested(of=(HISTORY,))
+    assert ("history", "2013-01-09") not in ticks.requested(of=(HISTORY,))
+
+
+def test_a_check_that_never_ran_holds_nothing_up(built: Ticks) -> None:
+    built.written(GOLD, OTHER)
     assert built.requested() == {("facts", OTHER)}
 
 
@@ -112,6 +211,79 @@ def test_what_is_optional_holds_nothing_up_and_makes_the_day_again_when_it_comes
     assert built.requested() == {("facts", DAY)}
 
 
-def test_a_check_that_never_ran_holds_nothing_up(built: Ticks) -> None:
-    built.written(GOLD, OTHER)
-    assert built.requested() == {("facts", OTHER)}
+# --- changes of code
+
+
+def test_a_changed_model_is_made_again_for_the_days_that_there_are(built: Ticks) -> None:
+    built.definitions = definitions(facts_version="2")
+    assert built.requested() == {("facts", DAY)}
+    assert built.requested() == set()
+
+
+# --- races
+
+
+def test_a_change_while_a_day_is_being_made_is_not_forgotten(built: Ticks) -> None:
+    built.written(GOLD, DAY)
+    assert built.requested() == {("facts", DAY)}
+    run = built.start(FACTS, DAY)
+    built.written(GOLD, DAY)  # corrected, and the run has read the old rows
+    assert built.requested() == set(), "it is being made"
+    built.end(run, FACTS, DAY)
+    assert built.requested() == {("facts", DAY)}
+
+
+def test_what_somebody_made_from_the_newest_rows_is_not_made_again(built: Ticks) -> None:
+    built.run(DAY, OTHER, GOLD)
+    built.run(DAY, OTHER, FACTS)
+    assert built.requested() == set()
+
+
+def test_what_one_run_made_all_of_is_not_made_again(built: Ticks) -> None:
+    built.run(DAY, OTHER, GOLD, FACTS)
+    assert built.requested() == set()
+
+
+# --- failures
+
+
+def test_what_failed_is_tried_again_after_2_10_and_60_minutes_and_then_left(built: Ticks) -> None:
+    BROKEN.add("facts")
+    built.written(GOLD, DAY)
+    assert built.requested() == {("facts", DAY)}
+    for minutes in (2, 10, 60):
+        built.run(DAY, DAY, FACTS)
+        assert built.requested() == set()
+        assert built.requested(after=timedelta(minutes=minutes, seconds=-10)) == set()
+        assert built.requested(after=timedelta(seconds=20)) == {("facts", DAY)}
+    built.run(DAY, DAY, FACTS)
+    assert built.requested(after=timedelta(days=3)) == set()
+
+
+def test_what_was_left_is_tried_again_when_something_changes(built: Ticks) -> None:
+    test_what_failed_is_tried_again_after_2_10_and_60_minutes_and_then_left(built)
+    built.written(GOLD, DAY)
+    assert built.requested() == {("facts", DAY)}
+    built.run(DAY, DAY, FACTS)
+    assert built.requested(after=timedelta(minutes=3)) == {("facts", DAY)}, "its tries are counted anew"
+
+
+def test_a_cancelled_run_is_not_started_again_but_a_change_is_heard(built: Ticks) -> None:
+    built.written(GOLD, DAY)
+    assert built.requested() == {("facts", DAY)}
+    run = built.start(FACTS, DAY)
+    built.instance.report_run_canceled(run)
+    assert built.requested(after=timedelta(days=1)) == set()
+    built.written(GOLD, DAY)
+    assert built.requested() == {("facts", DAY)}
+
+
+def test_a_backfill_of_400_days_is_asked_for_once(ticks: Ticks) -> None:
+    ticks.written(VIEW)
+    ticks.requested()
+    ticks.run("2013-01-01", "2014-02-04", GOLD)
+    asked = ticks.requested(of=(FACTS,))
+    assert len(asked) == 400
+    assert ticks.requested(of=(FACTS,)) == set()
+    ticks.run("2013-01-01", "2014-02-04", FACTS)
+    assert ticks.requested(of=(FACTS,)) == set()
