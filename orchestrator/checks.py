@@ -5,77 +5,91 @@ rows are made. Dagster's freshness policies know neither partitions nor ASSAY_NO
 daily asset fresh to them.
 """
 
-from collections.abc import Iterator, Mapping
-from datetime import date, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from foundation import clock
 from foundation.contract import Contract
 from foundation.settings import Settings
 from intake.archive import ACCEPTED, versions_of
 from orchestrator.automation import each_hour
-from orchestrator.partitions import ONE_DAY, consecutive
+from orchestrator.status import State, Status, statuses, wrong
+from orchestrator.status_text import names, next_command, spans
 
-DUE = "due_days_are_there"
+PARTITIONS = "partitions_are_there"
 DELIVERED = "next_delivery_is_not_overdue"
-NAMED_RANGES = 10
 
 
-def due_checks(settings: Settings, contracts: Mapping[str, Contract]) -> dg.AssetChecksDefinition:
-    """One check on each feed's Silver: of a daily feed that every day that is due was published, of a full feed that the
-    delivery after the newest one is not overdue. It blocks nothing: what is there is right."""
-    specs = [_spec(contract) for contract in contracts.values() if contract.days or contract.next_due]
+def standing_checks(
+    settings: Settings, contracts: Mapping[str, Contract], assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]
+) -> dg.AssetChecksDefinition:
+    """One check on each asset with partitions, that none which is due is late, failed, blocked or has gone quiet; and one on
+    each full feed's Silver, that the delivery after the newest one is not overdue. They block nothing: what is there is
+    right.
 
-    @dg.multi_asset_check(name="due", specs=specs, can_subset=True)
+    Args:
+        assets: the whole graph, as what is due follows from what is upstream.
+    """
+    made = [one for one in assets if isinstance(one, dg.AssetsDefinition)]
+    partitioned = [key for one in made for key in one.keys if one.specs_by_key[key].partitions_def is not None]
+    delivered = [contract for contract in contracts.values() if contract.next_due]
+    others = [dg.AssetsDefinition(specs=[one]) for one in assets if isinstance(one, dg.AssetSpec)]
+    graph = cache(lambda: AssetGraph.from_assets([*made, *others]))
+
+    @dg.multi_asset_check(
+        name="due",
+        specs=[*map(_partitions_spec, partitioned), *map(_delivery_spec, delivered)],
+        can_subset=True,
+    )
     def due(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        for key in context.selected_asset_check_keys:
-            contract = contracts[key.asset_key.path[-1]]
-            if contract.days:
-                there = {date.fromisoformat(day) for day in context.instance.get_materialized_partitions(key.asset_key)}
-                yield _days_result(settings, contract, key, there)
+        chosen = context.selected_asset_check_keys
+        now = clock.now(settings)
+        found = statuses(
+            settings, context.instance, graph(), contracts, {key.asset_key for key in chosen if key.name == PARTITIONS}
+        )
+        for key in sorted(chosen):
+            if key.name == PARTITIONS:
+                yield _partitions_result(contracts, key, found[key.asset_key], now)
             else:
-                yield _delivery_result(settings, contract, key)
+                yield _delivery_result(settings, contracts[key.asset_key.path[-1]], key)
 
     return due
 
 
-def due_days(settings: Settings, contract: Contract) -> list[date]:
-    """The days of a daily feed whose due moment has passed."""
-    now = clock.now(settings)
-    last = min(contract.daily.ends or date.max, now.date() + timedelta(days=400))
-    days: list[date] = []
-    day = contract.daily.starts
-    while day <= last and contract.daily.due.of(day) <= now:
-        days.append(day)
-        day += ONE_DAY
-    return days
-
-
-def _days_result(
-    settings: Settings, contract: Contract, key: dg.AssetCheckKey, there: set[date]
+def _partitions_result(
+    contracts: Mapping[str, Contract], key: dg.AssetCheckKey, parts: Mapping[str | None, Status], now: datetime
 ) -> dg.AssetCheckResult:
-    days = due_days(settings, contract)
-    missing = [day for day in days if day not in there]
-    ranges = [str(first) if first == last else f"{first}...{last}" for first, last in consecutive(missing)]
-    metadata: dict[str, dg.RawMetadataValue] = {"due_days": len(days), "missing_days": len(missing)}
-    if missing:
-        first, last = consecutive(missing)[0]
-        metadata["missing"] = ranges[:NAMED_RANGES] + ["…"] * (len(ranges) > NAMED_RANGES)
-        metadata["next"] = (
-            f"./assay dagster asset materialize --select bronze/{contract.feed},silver/{contract.feed},"
-            f"quarantine/{contract.feed} --partition-range {first}...{last}"
-        )
+    due = [one for one in parts.values() if one.due is not None and one.due <= now]
+    bad = [one for one in parts.values() if wrong(one, now)]
+    listed = list(parts)
+    by_state = {state: [one for one in bad if one.state == state] for state in State}
+    metadata: dict[str, dg.RawMetadataValue] = {"due": len(due), "wrong": len(bad)}
+    for state, some in by_state.items():
+        if some:
+            metadata |= {f"{_word(state)}_partitions": len(some), _word(state): names(some, listed)}
+    if bad:
+        # What is blocked waits for another's next command.
+        first = next((one for one in bad if one.state != State.BLOCKED), None)
+        span = None if first is None else next(one for one in spans(bad, listed) if one.first == first)
+        metadata["next"] = "./assay late" if span is None else next_command(span, contracts)
+    said = "; ".join(f"{_word(state)}: {', '.join(names(some, listed))}" for state, some in by_state.items() if some)
     return dg.AssetCheckResult(
-        passed=not missing,
+        passed=not bad,
         asset_key=key.asset_key,
         check_name=key.name,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{len(missing)} of {len(days)} due days are missing: {', '.join(ranges[:NAMED_RANGES])}"
-        if missing
-        else f"all {len(days)} due days are there",
+        description=said or f"all {len(due)} due partitions are there",
         metadata=metadata,
     )
+
+
+def _word(state: State) -> str:
+    """A run under way is wrong only if it has gone quiet."""
+    return "quiet" if state == State.RUNNING else state.value
 
 
 def _delivery_result(settings: Settings, contract: Contract, key: dg.AssetCheckKey) -> dg.AssetCheckResult:
@@ -96,15 +110,20 @@ def _delivery_result(settings: Settings, contract: Contract, key: dg.AssetCheckK
     )
 
 
-def _spec(contract: Contract) -> dg.AssetCheckSpec:
-    if contract.days:
-        due = contract.days.due
-        when = f"Day D is due at D{due.days:+d} {due.at:%H:%M} {due.zone}."
-    else:
-        when = f"A delivery is due {contract.next_due.days if contract.next_due else 0} days after the one before."
+def _partitions_spec(key: dg.AssetKey) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
-        DUE if contract.days else DELIVERED,
+        PARTITIONS,
+        asset=key,
+        description="No partition that is due is late, failed, blocked, or in a run that has gone quiet.",
+        automation_condition=each_hour(),
+    )
+
+
+def _delivery_spec(contract: Contract) -> dg.AssetCheckSpec:
+    days = contract.next_due.days if contract.next_due else 0
+    return dg.AssetCheckSpec(
+        DELIVERED,
         asset=dg.AssetKey(["silver", contract.feed]),
-        description=when,
+        description=f"A delivery is due {days} days after the one before.",
         automation_condition=each_hour(),
     )

@@ -17,7 +17,7 @@ from orchestrator.assets.lake import lake_assets
 from orchestrator.assets.maintenance import maintenance_assets
 from orchestrator.assets.warehouse import dbt_assets_of, dbt_resource
 from orchestrator.automation import automation_sensor
-from orchestrator.checks import due_checks
+from orchestrator.checks import standing_checks
 from orchestrator.domain import domain_assets
 from orchestrator.manifests import TARGETS, is_current
 from orchestrator.partitions import daily_partitions, monthly_partitions
@@ -43,14 +43,15 @@ def build_definitions(
     for target in TARGETS:
         if not is_current(settings, target):
             warnings.warn(f"dbt_project changed since its {target} manifest was built: run ./assay up", stacklevel=2)
+    assets = [
+        *[asset for contract in feeds.values() for asset in lake_assets(settings, contract, daily)],
+        *dbt_assets_of(settings, feeds, daily),
+        *domain_assets(settings, daily, monthly_partitions(daily)),
+        *maintenance_assets(settings, feeds),
+    ]
     return dg.Definitions(
-        assets=[
-            *[asset for contract in feeds.values() for asset in lake_assets(settings, contract, daily)],
-            *dbt_assets_of(settings, feeds, daily),
-            *domain_assets(settings, daily, monthly_partitions(daily)),
-            *maintenance_assets(settings, feeds),
-        ],
-        asset_checks=[due_checks(settings, feeds)],
+        assets=assets,
+        asset_checks=[standing_checks(settings, feeds, assets)],
         sensors=[automation_sensor(), *[landing_sensor(settings, contract, daily) for contract in feeds.values()]],
         resources={"dbt": dbt_resource(), **(resources or {})},
         # One process: a step of its own process costs 2.5 s on two cores, and the work is done by the engines.
