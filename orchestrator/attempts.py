@@ -66,11 +66,11 @@ def read_records(instance: dg.DagsterInstance, graph: BaseAssetGraph, keys: Coll
     """
     there = [key for key in keys if graph.has(key)]
     with storage_of(instance).index_connection() as connection:
-        made = _newest(connection, graph, there, dg.DagsterEventType.ASSET_MATERIALIZATION)
-        planned = _newest(connection, graph, there, PLANNED, with_run=False)
+        made = newest(connection, graph, there, dg.DagsterEventType.ASSET_MATERIALIZATION)
+        planned = newest(connection, graph, there, PLANNED, with_run=False)
         # An attempt of which something came has a materialization behind it: most have, so that few runs are read.
         open_ids = {part: one.id for part, one in planned.items() if part not in made or made[part].id < one.id}
-        attempts = _newest(connection, graph, {key for key, _ in open_ids}, PLANNED)
+        attempts = newest(connection, graph, {key for key, _ in open_ids}, PLANNED)
         failed_checks = _failed_checks(connection, graph, there)
     tried = {part: attempts[part] for part in open_ids}
     runs = _unsuccessful_runs(instance, {one.run_id for one in tried.values()})
@@ -115,7 +115,7 @@ def storage_of(instance: dg.DagsterInstance) -> SqlEventLogStorage:
     return storage
 
 
-def _newest(
+def newest(
     connection: db.Connection,
     graph: BaseAssetGraph,
     keys: Iterable[dg.AssetKey],

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from orchestrator.conditions import Blocked, MadeFromNewest, RetryDue
+from orchestrator.conditions import Blocked, Changed, RetryDue
 
 
 def any_partition(
@@ -20,8 +20,8 @@ def any_partition(
     """Make a partition when what it is made of changed, for any day, not only the latest: a late file is a file too. Make all
     that there are when what makes them changed. Try again what failed, three times.
 
-    A change holds until a run was asked for it, or made the partition from it: one that comes while the partition is being
-    made is not forgotten. Nothing is asked for that a step would refuse, and nothing twice at a time.
+    A change holds until an attempt began after it: one that comes while the partition is being made is not forgotten. What
+    was just asked for waits for nothing: a chain is one run. Nothing is asked for that a step would refuse.
 
     Args:
         but_not_for: upstream assets that must be there, but whose change is no reason.
@@ -30,15 +30,16 @@ def any_partition(
         optional: upstream assets that need not be there; when they come, the partition is made again.
     """
     when, quiet = dg.AutomationCondition, {*but_not_for, *views}
-    changed = when.any_deps_updated().ignore(dg.AssetSelection.assets(*quiet)) if quiet else when.any_deps_updated()
-    reason = when.missing().newly_true() | changed | (when.code_version_changed() & ~when.missing())
-    done = when.newly_updated() & MadeFromNewest(but_not_of=frozenset(quiet))
-    due = reason.since(when.newly_requested() | when.initial_evaluation() | done)
+    requested_with = when.any_deps_match(when.will_be_requested())
+    if quiet:
+        requested_with = requested_with.ignore(dg.AssetSelection.assets(*quiet))
+    new_code = (when.code_version_changed() & ~when.missing()).since(when.newly_requested() | when.initial_evaluation())
+    due = Changed(but_not_for=frozenset(quiet)) | requested_with | new_code | RetryDue()
     absent = when.any_deps_missing()
     if optional:
         absent = absent.ignore(dg.AssetSelection.assets(*optional))
-    condition = due | (when.execution_failed() & RetryDue())
-    condition &= ~absent & ~when.any_deps_in_progress() & ~when.in_progress()
+    # The run of a request may take longer to be there than the next tick.
+    condition = due & ~when.newly_requested() & ~absent & ~when.any_deps_in_progress() & ~when.in_progress()
     if views:
         condition &= ~when.any_deps_match(when.missing()).allow(dg.AssetSelection.assets(*views))
     return condition & ~Blocked()

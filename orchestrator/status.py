@@ -87,7 +87,7 @@ def statuses(
     now = clock.now(settings)
     asked = graph.materializable_asset_keys if keys is None else keys
     times = Timeline(graph, contracts)
-    found = _Problems(instance, times, asked)
+    found = Problems(instance, times, asked)
     return {key: _of_asset(instance, times, found, key, now) for key in asked}
 
 
@@ -115,7 +115,7 @@ def blocked(
         contracts: the feeds; the default is every file in contracts/. A day that no feed has blocks nothing.
     """
     times = Timeline(graph, load_contracts() if contracts is None else contracts)
-    causes = _Problems(instance, times, [key]).causes[key]
+    causes = Problems(instance, times, [key]).causes[key]
     return {one: causes[one] for one in partitions if one in causes}
 
 
@@ -133,7 +133,7 @@ def built_without(
         contracts: as of `blocked`.
     """
     times = Timeline(graph, load_contracts() if contracts is None else contracts)
-    found = _Problems(instance, times, [key])
+    found = Problems(instance, times, [key])
     mine = times.partitions(key)
     missed: dict[tuple[dg.AssetKey, str], None] = {}
     for parent in times.parents(key):
@@ -175,7 +175,7 @@ def details(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | Non
     }
 
 
-class _Problems:
+class Problems:
     """What failed and what is blocked of some assets and all that they are made of. `causes` are of all partitions behind a
     failed one, of those that failed themselves too."""
 
@@ -254,7 +254,7 @@ def _failure(run: dg.RunRecord | None, checks: Collection[FailedCheck]) -> _Fail
 
 
 def _of_asset(
-    instance: dg.DagsterInstance, times: Timeline, found: _Problems, key: dg.AssetKey, now: datetime
+    instance: dg.DagsterInstance, times: Timeline, found: Problems, key: dg.AssetKey, now: datetime
 ) -> dict[str | None, Status]:
     due_of = times.due(key)
     made, attempts = found.records.made.get(key, {}), found.records.attempts.get(key, {})

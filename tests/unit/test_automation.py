@@ -265,6 +265,7 @@ def test_what_was_left_is_tried_again_when_something_changes(built: Ticks) -> No
     built.written(GOLD, DAY)
     assert built.requested() == {("facts", DAY)}
     built.run(DAY, DAY, FACTS)
+    assert built.requested() == set()
     assert built.requested(after=timedelta(minutes=3)) == {("facts", DAY)}, "its tries are counted anew"
 
 
