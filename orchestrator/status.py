@@ -24,6 +24,8 @@ from orchestrator.timeline import Timeline
 
 # A run that has said nothing for so long is dead or hangs: the longest step, a year of Silver, takes minutes.
 QUIET = timedelta(hours=6)
+# Metadata that only Dagster's pages can show.
+FOR_PAGES = (dg.TableMetadataValue, dg.TableSchemaMetadataValue, dg.TableColumnLineageMetadataValue)
 
 
 class State(StrEnum):
@@ -162,7 +164,7 @@ def details(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | Non
     return {
         "made_at": moment_of(records[0].timestamp),
         "run_id": records[0].run_id or None,
-        "metadata": {name: value.value for name, value in made.metadata.items()},
+        "metadata": {name: one.value for name, one in made.metadata.items() if not isinstance(one, FOR_PAGES)},
         "checks": {
             name: {
                 "passed": one.passed,

@@ -143,6 +143,40 @@ def grants(
 
 
 @app.command()
+def tables(
+    layer: Annotated[str | None, typer.Option("--layer", help="Only this layer, such as silver.")] = None,
+) -> None:
+    """Say of every table how many of its partitions are there, late, failed or blocked, and when it was last made."""
+    from orchestrator.cli.tables import open_graph, print_tables
+
+    with open_graph(load()) as graph:
+        print_tables(graph, console, layer)
+
+
+@app.command()
+def partitions(
+    asset: Annotated[str, typer.Argument(help="The asset, such as silver/flights.")],
+    state: Annotated[str | None, typer.Option("--state", help="Only these, such as late.")] = None,
+    day: Annotated[str | None, typer.Option("--day", help="All that is known of one, such as 2013-06-01.")] = None,
+) -> None:
+    """Say how the partitions of an asset are, consecutive ones that are alike as one line."""
+    from orchestrator.cli.tables import open_graph, print_partitions
+
+    with open_graph(load()) as graph:
+        print_partitions(graph, console, asset, state, day)
+
+
+@app.command()
+def late() -> None:
+    """List all that is late, failed or blocked, and what to type. Exit code 1 if there is something."""
+    from orchestrator.cli.tables import open_graph, print_late
+
+    with open_graph(load()) as graph:
+        if print_late(graph, console):
+            raise typer.Exit(1)
+
+
+@app.command()
 def quarantine(
     feed: Annotated[str | None, typer.Argument(help="The feed, such as flights; a line for each if omitted.")] = None,
     day: Annotated[str | None, typer.Option("--day", help="Only this day, such as 2013-06-01.")] = None,
