@@ -7,6 +7,7 @@ import dagster as dg
 
 from foundation.contract import Contract
 from foundation.settings import Settings
+from orchestrator import spikes
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
 from orchestrator.reporting import column_lineage, column_schema, due_policy, lineage, on_last, report_parts
@@ -109,6 +110,7 @@ def lake_assets(
             dg.AssetCheckSpec(
                 AUDITED, asset=silver, blocking=True, description="Held on the branch, before it was published."
             ),
+            *([spikes.spec(quarantine)] if contract.days else []),
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -121,6 +123,12 @@ def lake_assets(
         written = refine(settings, contract, run_days(context) if contract.days else None, lineage(context, silver))
         errors = {part: outcome.error for part, outcome in written.parts.items() if outcome.error is not None}
         for check in context.selected_asset_check_keys:
+            if check.asset_key == quarantine:
+                rows = {
+                    part: one.rows[QUARANTINED] + one.rows[DUPLICATE] for part, one in written.parts.items() if part
+                }
+                yield spikes.result(context.instance, quarantine, rows, sorted(rows.keys() - errors.keys()))
+                continue
             yield dg.AssetCheckResult(
                 asset_key=silver,
                 check_name=check.name,

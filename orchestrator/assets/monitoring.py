@@ -11,6 +11,8 @@ import dagster as dg
 
 from foundation.errors import AssayError
 from foundation.settings import Settings
+from orchestrator.alerts import DRIFT as DRIFTED
+from orchestrator.alerts import KIND
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
 from orchestrator.reporting import lineage, report_parts
@@ -42,6 +44,7 @@ def monitoring_assets(settings: Settings, daily: dg.PartitionsDefinition) -> lis
                 asset=DRIFT,
                 description="No column of the flights predicted in the 28 days up to the day moved further from the "
                 "champion's training set than its threshold. A warning: predictions go on.",
+                metadata={KIND: DRIFTED},
             )
         ],
         group_name="monitoring",
