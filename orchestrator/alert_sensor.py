@@ -138,18 +138,16 @@ class _Look:
             if number <= upto and evaluation is not None and not evaluation.passed and entry.dagster_event:
                 self._note(candidates, self._failed_check(evaluation, entry.timestamp))
                 failed_checks.add(entry.run_id)
-        of_runs: dict[str, list[Problem]] = {}
-        for number, entry in failures.items():
-            if number <= upto:
-                of_runs[entry.run_id] = list(self._failed_run(entry))
-                for problem in of_runs[entry.run_id]:
-                    self._note(candidates, problem)
+        failures = {number: entry for number, entry in failures.items() if number <= upto}
+        of_runs = {entry.run_id: list(self._failed_run(entry)) for entry in failures.values()}
+        for problem in (problem for problems in of_runs.values() for problem in problems):
+            self._note(candidates, problem)
         found = {key: now for key, one in candidates.items() if (now := self._now(one)) is not None}
-        for number, entry in failures.items():
-            run = of_runs.get(entry.run_id, [])
-            told = any(problem.key in found for problem in run) or entry.run_id in failed_checks
-            if number <= upto and not told and not self._made_again(run):
-                one = self._run_itself(entry)
+        for entry in failures.values():
+            if entry.run_id in failed_checks or self._made_again(of_runs[entry.run_id]):
+                continue
+            one = self._run_itself(entry, found)
+            if one is not None:
                 found[one.key] = one
         return list(found.values()), upto
 
@@ -198,10 +196,14 @@ class _Look:
                         FAILED, subject, self._owners(key), what, next_, since=entry.timestamp, run=entry.run_id
                     )
 
-    def _run_itself(self, entry: dg.EventLogEntry) -> Problem:
-        """A run that failed without an asset to show for it: before its first step, or after it had made all."""
+    def _run_itself(self, entry: dg.EventLogEntry, found: Mapping[str, Problem]) -> Problem | None:
+        """A run that failed without an asset to show for it: before its first step, or after it had made all. None if one
+        of its assets is told already."""
         run = self.instance.get_run_by_id(entry.run_id)
         keys = sorted((run and run.asset_selection) or ())
+        told = {problem.subject for problem in found.values() if problem.kind == FAILED}
+        if any(key.to_user_string() in told for key in keys):
+            return None
         owners = tuple(sorted({owner for key in keys for owner in self._owners(key)})) or (EVERYBODY,)
         steps = self.instance.all_logs(entry.run_id, of_type=DagsterEventType.STEP_FAILURE)
         what, action = self._why(steps[-1].dagster_event if steps else None, entry)
