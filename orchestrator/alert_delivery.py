@@ -80,8 +80,12 @@ def of_owner(book: Sequence[Address], owner: str) -> list[Address]:
     return [one for one in book if owner in one.owners] or [one for one in book if EVERYBODY in one.owners]
 
 
-def send(address: Address, title: str, body: str) -> str:
-    """Sends a message; returns why it was not taken, nothing if it was."""
+def send(address: Address, title: str, body: str, kind: str = "info") -> str:
+    """Sends a message; returns why it was not taken, nothing if it was.
+
+    Args:
+        kind: `info`, `warning` or `success`, which services show by a colour or a sign.
+    """
     import apprise
 
     # Plain text, which Apprise turns into what a service wants: names have underscores and errors have stars and angle
@@ -89,7 +93,9 @@ def send(address: Address, title: str, body: str) -> str:
     sender = apprise.Apprise(asset=address.service.asset)
     sender.add(address.service)
     began = time.monotonic()
-    result = sender.notify(body=body, title=title, body_format=apprise.NotifyFormat.TEXT, timeout=SEND_SECONDS)
+    result = sender.notify(
+        body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT, timeout=SEND_SECONDS
+    )
     return "" if result else f"{result.status.name.lower()} after {time.monotonic() - began:.1f} s"
 
 
@@ -115,7 +121,7 @@ def deliver(
         for address in [one for one in targets if one.sign not in letter.done]:
             if time.monotonic() - began > TICK_SECONDS:
                 return
-            why = send(address, letter.title, letter.body)
+            why = send(address, letter.title, letter.body, "warning" if letter.keys else "success")
             if why:
                 refused.append(f"{address.name}: {why}")
                 continue

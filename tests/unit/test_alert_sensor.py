@@ -305,6 +305,7 @@ def test_an_asset_without_partitions_is_over_when_it_is_made(told: Watch, hook: 
         "Assay: 1 problem of analytics (gold/whole)",
         "Assay: 1 over of analytics (gold/whole)",
     ]
+    assert [call["type"] for call in hook.got] == ["warning", "success"]
     assert "ValueError: no <b>room_left</b> *here*" in hook.got[0]["message"]
 
 
