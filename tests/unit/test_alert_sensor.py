@@ -321,6 +321,18 @@ def test_only_what_failed_is_told_and_not_what_waits_for_it(told: Watch, hook: H
     assert list(told.memory.open) == ["failed:silver/events:"]
 
 
+def test_what_the_run_made_is_not_told_for_its_older_failures(watch: Watch) -> None:
+    watch.broken.days = {day(0)}
+    watch.run(day(0))
+    watch.tick()
+    watch.broken.whole = "no room"
+    watch.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=watch.instance, partition_key=day(1), asset_selection=[KEY, PLAIN], raise_on_error=False
+    )
+    watch.tick()
+    assert list(watch.memory.open) == ["failed:gold/whole:"]
+
+
 def test_a_run_that_died_is_told_with_the_assets_of_its_step(told: Watch, hook: Hook) -> None:
     told.broken.dies = True
     with contextlib.suppress(KeyboardInterrupt):
@@ -445,6 +457,19 @@ def test_a_hook_that_does_not_answer_ends_in_time(watch: Watch, monkeypatch: pyt
         watch.tick()
         assert time.monotonic() - began < 5
     assert "timeout" in watch.memory.letters[0].refused
+
+
+def test_what_a_tick_has_no_time_to_send_the_next_one_sends(
+    told: Watch, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told.broken.days = {day(0)}
+    told.run(day(0))
+    with monkeypatch.context() as slow:
+        slow.setattr(alert_delivery, "TICK_SECONDS", -1)
+        told.tick()
+    assert hook.got == []
+    told.tick()
+    assert len(hook.got) == 1
 
 
 def test_without_addresses_the_tick_says_it(watch: Watch) -> None:
