@@ -192,8 +192,9 @@ class _Look:
             for key in sorted(self.by_step.get(step.partition(".")[0], ())):
                 if run is None or run.asset_selection is None or key in run.asset_selection:
                     subject, next_ = key.to_user_string(), action or self._next(key)
+                    when = entry.timestamp
                     yield Problem(
-                        FAILED, subject, self._owners(key), what, next_, since=entry.timestamp, run=entry.run_id
+                        FAILED, subject, self._owners(key), what, next_, since=when, run=entry.run_id, at=when
                     )
 
     def _run_itself(self, entry: dg.EventLogEntry, found: Mapping[str, Problem]) -> Problem | None:
@@ -291,4 +292,4 @@ class _Look:
 
     def _made_since(self, problem: Problem) -> bool:
         event = self.instance.get_latest_materialization_event(dg.AssetKey.from_user_string(problem.subject))
-        return event is not None and (event.run_id == problem.run or event.timestamp > problem.since)
+        return event is not None and (event.run_id == problem.run or event.timestamp > problem.at)

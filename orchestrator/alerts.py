@@ -40,7 +40,8 @@ class Problem:
         check: the check's name, if it is one's.
         partitions: ranges of partitions, as people read them; empty for the whole asset.
         count: how many partitions these are.
-        run: the id of the run that failed.
+        run: the id of the newest run that failed.
+        at: when that run failed; what was made since is no problem.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Problem:
     partitions: tuple[str, ...] = ()
     count: int = 0
     run: str = ""
+    at: float = 0
 
     @property
     def key(self) -> str:

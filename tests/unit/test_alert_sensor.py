@@ -115,8 +115,12 @@ class Broken:
 class Watch:
     """A platform of two assets, the sensor, and the clock."""
 
-    def __init__(self, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
         self.instance, self.broken, self.later, self.said = instance, Broken(), 0.0, ""
+        self.caplog = caplog
+        caplog.set_level("INFO")
         self.logged: list[str] = []
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + self.later)
@@ -135,7 +139,7 @@ class Watch:
         for level in ("info", "warning", "error"):
             setattr(context.log, level, self.logged.append)
         self.said = str(alerts_sensor(load()).evaluate_tick(context).skip_message)
-        assert SECRET not in " ".join([self.said, *self.logged])
+        assert SECRET not in " ".join([self.said, *self.logged, self.caplog.text])
 
     @property
     def memory(self) -> Memory:
@@ -184,7 +188,9 @@ def _assets(broken: Broken) -> list[dg.AssetsDefinition]:
 
 
 @pytest.fixture
-def watch(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+def watch(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[Watch]:
     """On Dagster's log in memory; `ON_A_HOME` on that of a home, a database a run."""
     home = tmp_path / "home" / "dagster"
     home.mkdir(parents=True)
@@ -197,7 +203,7 @@ def watch(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         if getattr(request, "param", None) is None
         else dg.DagsterInstance.from_config(str(home)) as instance
     ):
-        yield Watch(instance, monkeypatch)
+        yield Watch(instance, monkeypatch, caplog)
 
 
 @pytest.fixture
@@ -307,6 +313,16 @@ def test_an_asset_without_partitions_is_over_when_it_is_made(told: Watch, hook: 
     ]
     assert [call["type"] for call in hook.got] == ["warning", "success"]
     assert "ValueError: no <b>room_left</b> *here*" in hook.got[0]["message"]
+
+
+def test_an_asset_that_was_made_and_failed_again_between_two_looks_is_not_over(told: Watch, hook: Hook) -> None:
+    for what in ("no room", "", "no room"):
+        told.broken.whole = what
+        told.run("", key=PLAIN)
+        if not hook.got:
+            told.tick()
+    told.tick()
+    assert list(told.memory.open) == ["failed:gold/whole:"]
 
 
 def test_only_what_failed_is_told_and_not_what_waits_for_it(told: Watch, hook: Hook) -> None:
