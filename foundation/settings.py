@@ -11,11 +11,12 @@ A service whose address is set is external; otherwise it is embedded and its add
 import getpass
 import json
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from foundation.errors import AssayError
@@ -41,6 +42,30 @@ PRODUCTION_VARIABLES = {
     "feast-online": "ASSAY_FEAST_ONLINE",
 }
 
+# An owner and an address of Apprise: team:operations=mailtos://user:password@host?to=ops@example.org
+ALERT_ENTRY = re.compile(r"([^\s=/]+)=(\w+://\S+)")
+
+
+def alert_entries(value: str) -> list[tuple[str, str]] | None:
+    """The entries (owner, address) of ASSAY_ALERTS; None if it is the path of an Apprise configuration.
+
+    Raises:
+        AssayError: an entry is not `owner=address`. The message holds none: an address has passwords.
+    """
+    if "://" not in value:
+        return None
+    entries: list[tuple[str, str]] = []
+    for number, text in enumerate(value.split(), 1):
+        found = ALERT_ENTRY.fullmatch(text)
+        if found is None:
+            raise AssayError(
+                f"ASSAY_ALERTS: entry {number} is not owner=address",
+                "write entries such as team:operations=mailtos://user:password@host?to=ops@example.org with spaces between "
+                "them (%20 for one in an address), or name an Apprise configuration file",
+            )
+        entries.append((found[1], found[2]))
+    return entries
+
 
 def home_from_environment() -> Path:
     """`ASSAY_HOME`, or `.assay` in the project."""
@@ -61,6 +86,8 @@ class Settings(BaseSettings):
     )
     now: datetime | None = Field(None, validation_alias="ASSAY_NOW")
     embedded_exports: str = Field("", validation_alias="ASSAY_EMBEDDED")
+    # Who is told of problems, and where; see docs/operator.md.
+    alerts: SecretStr | None = Field(None, validation_alias="ASSAY_ALERTS")
 
     spark_remote_external: str | None = Field(None, validation_alias="SPARK_REMOTE")
     trino_host_external: str | None = Field(None, validation_alias="TRINO_HOST")
@@ -76,6 +103,14 @@ class Settings(BaseSettings):
     ledger_external: str | None = Field(None, validation_alias="ASSAY_LEDGER_URL")
     feast_registry_external: str | None = Field(None, validation_alias="ASSAY_FEAST_REGISTRY")
     feast_online_external: str | None = Field(None, validation_alias="ASSAY_FEAST_ONLINE")
+
+    @field_validator("alerts")
+    @classmethod
+    def refuse_alerts_that_are_none(cls, value: SecretStr | None) -> SecretStr | None:
+        """Only the form: whether an address is one, Apprise knows, which takes too long to import for every command."""
+        if value is not None:
+            alert_entries(value.get_secret_value())
+        return value
 
     @model_validator(mode="after")
     def refuse_mixes_that_cannot_work(self) -> Self:

@@ -13,6 +13,7 @@ import dagster as dg
 
 from foundation.contract import Contract, load_contracts
 from foundation.settings import Settings, load
+from orchestrator.alert_sensor import alerts_sensor
 from orchestrator.assets.lake import lake_assets
 from orchestrator.assets.maintenance import maintenance_assets
 from orchestrator.assets.warehouse import dbt_assets_of, dbt_resource
@@ -52,7 +53,11 @@ def build_definitions(
     return dg.Definitions(
         assets=assets,
         asset_checks=[standing_checks(settings, feeds, assets)],
-        sensors=[automation_sensor(), *[landing_sensor(settings, contract, daily) for contract in feeds.values()]],
+        sensors=[
+            automation_sensor(),
+            alerts_sensor(settings),
+            *[landing_sensor(settings, contract, daily) for contract in feeds.values()],
+        ],
         resources={"dbt": dbt_resource(), **(resources or {})},
         # One process: a step of its own process costs 2.5 s on two cores, and the work is done by the engines.
         executor=dg.in_process_executor,

@@ -7,6 +7,7 @@ import dagster as dg
 
 from foundation.contract import Contract
 from foundation.settings import Settings
+from orchestrator import spikes
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
 from orchestrator.reporting import (
@@ -125,6 +126,7 @@ def lake_assets(
                 partitions_def=partitions,
                 description="Held on the branch, before it was published.",
             ),
+            *([spikes.spec(quarantine)] if contract.days else []),
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -136,6 +138,9 @@ def lake_assets(
 
         written = refine(settings, contract, run_days(context) if contract.days else None, lineage(context, silver))
         errors = {part: outcome.error for part, outcome in written.parts.items() if outcome.error is not None}
+        if (spike := spikes.spec(quarantine).key) in context.selected_asset_check_keys:
+            rows = {part: one.rows[QUARANTINED] + one.rows[DUPLICATE] for part, one in written.parts.items() if part}
+            yield spikes.result(context.instance, quarantine, rows, sorted(rows.keys() - errors.keys()))
         checked = [
             dg.AssetCheckResult(
                 asset_key=silver,
@@ -146,7 +151,7 @@ def lake_assets(
                     "days_not_published": [str(part) for part in errors],
                 },
             )
-            for check in sorted(context.selected_asset_check_keys)
+            for check in sorted(context.selected_asset_check_keys - {spike})
         ]
         yield from checked
         read = {"bronze_snapshot_id": str(written.bronze_snapshot_id)}

@@ -13,6 +13,7 @@ import dagster as dg
 from feature_repo.definitions import VIEWS
 from foundation.errors import AssayError
 from foundation.settings import Settings
+from orchestrator.alerts import KIND, REFUSED
 from orchestrator.automation import any_partition
 from orchestrator.gates import shut_days
 from orchestrator.partitions import run_days
@@ -99,6 +100,7 @@ def _model(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.AssetsDef
                     "The challenger is better than the champion of the month before and than two baselines, on the same "
                     "flights, and calibrated. If not, it is refused and the champion stays: a warning."
                 ),
+                metadata={KIND: REFUSED},
             )
         ],
         group_name="models",
@@ -151,6 +153,7 @@ def _gate_result(reports: "Sequence[ModelReport]") -> dg.AssetCheckResult:
             else f"{last.action}: {last.why}"
         ),
         metadata={
+            **({"next": "./assay models shows the scores; docs/ml.md says what to do"} if refused else {}),
             "decisions": dg.MetadataValue.table(
                 [
                     dg.TableRecord(

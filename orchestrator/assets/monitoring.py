@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 
 from foundation.settings import Settings
+from orchestrator.alerts import DRIFT as DRIFTED
+from orchestrator.alerts import KIND
 from orchestrator.automation import any_partition
 from orchestrator.gates import shut_days
 from orchestrator.partitions import run_days
@@ -42,6 +44,7 @@ def monitoring_assets(settings: Settings, daily: dg.PartitionsDefinition) -> lis
                 asset=DRIFT,
                 description="No column of the flights predicted in the 28 days up to the day moved further from the "
                 "champion's training set than its threshold. A warning: predictions go on.",
+                metadata={KIND: DRIFTED},
             )
         ],
         group_name="monitoring",

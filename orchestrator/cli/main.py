@@ -120,6 +120,21 @@ def doctor() -> None:
 
 
 @app.command()
+def alerts(
+    test: Annotated[
+        bool, typer.Option("--test", help="Send a message to every address and say what came back.")
+    ] = False,
+) -> None:
+    """Show which problems are open, who was told of them and when."""
+    from orchestrator.cli.alerts import print_alerts, send_test
+
+    if not test:
+        print_alerts(load(), console)
+    elif not send_test(load(), console):
+        raise typer.Exit(1)
+
+
+@app.command()
 def env() -> None:
     """Print exports for plain dagster, dbt, feast and mlflow: eval "$(./assay env)"."""
     from deploy.embedded.environment import exports

@@ -14,6 +14,7 @@ from rich.table import Table
 from deploy.embedded import doctor, programs, services
 from foundation.contract import load_contracts
 from foundation.settings import Settings
+from orchestrator.cli.alerts import finding as alerts_finding
 from orchestrator.cli.pausing import print_automation
 from orchestrator.dbt_sources import write_feed_sources
 from orchestrator.manifests import TARGETS, build, is_current
@@ -103,7 +104,10 @@ def print_findings(settings: Settings, console: Console) -> bool:
         console.print(f"{one.name}: {one.detail}", markup=False, soft_wrap=True)
         if not one.ok:
             console.print(f"     Next: {one.next_action}", markup=False, soft_wrap=True)
+    ok, told = alerts_finding(settings)
+    console.print(f"{'[green]ok  [/]' if ok else '[red]bad [/]'} ", end="")
+    console.print(f"alerts: {told}", markup=False, soft_wrap=True)
     stale = [target for target in TARGETS if not is_current(settings, target)]
     if stale:
         console.print(f"[red]bad [/] dbt manifests: {', '.join(stale)} not current\n     Next: run ./assay up")
-    return all(one.ok for one in found) and not stale
+    return all(one.ok for one in found) and ok and not stale
