@@ -170,7 +170,7 @@ def _predicted(settings: Settings, frame: "pd.DataFrame", model: RegisteredModel
     )
 
 
-def _schema() -> "Schema":
+def schema() -> "Schema":
     """The predictions' columns; everything a reader may group by is required."""
     from pyiceberg.schema import Schema
     from pyiceberg.types import (
@@ -218,14 +218,14 @@ def _replace_days(
     import pyarrow as pa
     from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-    wanted = schema_to_pyarrow(_schema(), include_field_ids=False)
+    wanted = schema_to_pyarrow(schema(), include_field_ids=False)
     ordered = frame.filter(items=wanted.names).sort_values(KEY)
     rows = pa.Table.from_pandas(ordered, schema=wanted, preserve_index=False)
     with writer_lock(settings, writer_of(*PREDICTIONS)), warnings.catch_warnings():
         # Days predicted for the first time have nothing to delete; PyIceberg warns of that.
         warnings.filterwarnings("ignore", message="Delete operation did not match any records")
         # Within the lock: maintenance may have committed while flights were predicted.
-        table = open_table(settings, PREDICTIONS, _schema())
+        table = open_table(settings, PREDICTIONS, schema())
         table.overwrite(
             rows,
             overwrite_filter=on_days(days),

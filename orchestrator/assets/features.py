@@ -4,18 +4,18 @@ Belongs here: keys, dependencies, and what an outcome means to Dagster. Does not
 (feature_repo).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from feature_repo.definitions import OWNER, VIEWS, View
+from feature_repo.definitions import AVAILABLE_AT, OWNER, VIEWS, View
 from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
-from orchestrator.reporting import report_parts
+from orchestrator.reporting import column_lineage, described_schema, on_last, report_parts
 
 if TYPE_CHECKING:
     from feature_repo.store import OnlineComparison
@@ -40,6 +40,14 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
         kinds={"feast"},
         owners=[OWNER],
         description=f"{view.description}; registered in Feast and online.",
+        metadata=described_schema(
+            {
+                view.key: ("string", "Of what a row is."),
+                **dict.fromkeys(view.counts, ("bigint", "")),
+                **dict.fromkeys(view.numbers, ("double", "")),
+                AVAILABLE_AT: ("timestamp", "From when on the row could be known."),
+            }
+        ),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=dg.FreshnessPolicy.time_window(
@@ -55,6 +63,7 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
     )
     def feature_view(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from feature_repo.store import compare_online_with_offline, materialize
+        from orchestrator.domain_lineage import columns_of
 
         days = run_days(context)
         done = materialize(settings, view.name, days[0], days[-1])
@@ -63,11 +72,10 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
         late: dict[date | None, AssayError] = {day: _late(settings, view, day) for day in days if not rows[day]}
         # Said before a late day fails the step.
         yield _result(key, compare_online_with_offline(settings, view.name))
-        report_parts(
-            context,
-            {key: {day: {"dagster/partition_row_count": rows[day], **online} for day in days if day not in late}},
-            late,
-        )
+        made: dict[date | None, Mapping[str, Any]] = {
+            day: {"dagster/partition_row_count": rows[day], **online} for day in days if day not in late
+        }
+        report_parts(context, {key: on_last(made, column_lineage(columns_of(key.to_user_string())))}, late)
         yield dg.MaterializeResult(asset_key=key)
 
     return feature_view

@@ -15,9 +15,11 @@ from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.partitions import run_days
-from orchestrator.reporting import failure, lineage, report_parts
+from orchestrator.reporting import column_lineage, described_schema, failure, lineage, on_last, report_parts
 
 if TYPE_CHECKING:
+    from pyiceberg.schema import Schema
+
     from ml.training import ModelReport
 
 TRAINING_SET = dg.AssetKey(["models", "arrival_delay_training_set"])
@@ -64,7 +66,7 @@ def _training_set(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.As
         pool="mlflow",
     )
     def arrival_delay_training_set(context: dg.AssetExecutionContext) -> None:
-        from ml.training_set import make_training_set
+        from ml.training_set import make_training_set, schema
 
         months: dict[date | None, Mapping[str, Any]] = {}
         errors: dict[date | None, AssayError] = {}
@@ -80,7 +82,7 @@ def _training_set(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.As
                 "snapshots": _as_text(outcome.snapshots),
                 "snapshot_id": str(outcome.snapshot_id),
             }
-        report_parts(context, {TRAINING_SET: months}, errors)
+        report_parts(context, {TRAINING_SET: on_last(months, _columns(TRAINING_SET, schema()))}, errors)
 
     return arrival_delay_training_set
 
@@ -112,6 +114,7 @@ def _model(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.AssetsDef
     def arrival_delay(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from ml.registry import RegistryDown
         from ml.training import train
+        from ml.training_set import schema
 
         by = f"dagster run {context.run.run_id}"
         made: dict[date, ModelReport] = {}
@@ -128,7 +131,8 @@ def _model(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.AssetsDef
         if not made:
             raise failure(list(errors.values()))
         yield _gate_result(list(made.values()))
-        report_parts(context, {MODEL: {month: _metadata(report) for month, report in made.items()}}, errors)
+        months: dict[date | None, Mapping[str, Any]] = {month: _metadata(report) for month, report in made.items()}
+        report_parts(context, {MODEL: on_last(months, _columns(MODEL, schema()))}, errors)
         yield dg.MaterializeResult(asset_key=MODEL)
 
     return arrival_delay
@@ -231,7 +235,7 @@ def _predictions(settings: Settings, daily: dg.PartitionsDefinition) -> dg.Asset
         pool="mlflow",
     )
     def predictions(context: dg.AssetExecutionContext) -> None:
-        from ml.predicting import predict
+        from ml.predicting import predict, schema
 
         days: dict[date | None, Mapping[str, Any]] = {}
         errors: dict[date | None, AssayError] = {}
@@ -248,9 +252,19 @@ def _predictions(settings: Settings, daily: dg.PartitionsDefinition) -> dg.Asset
                 "snapshots": _as_text(outcome.snapshots),
                 "snapshot_id": str(outcome.snapshot_id),
             }
-        report_parts(context, {PREDICTIONS: days}, errors)
+        report_parts(context, {PREDICTIONS: on_last(days, _columns(PREDICTIONS, schema()))}, errors)
 
     return predictions
+
+
+def _columns(key: dg.AssetKey, schema: "Schema") -> dict[str, Any]:
+    """The columns of one of these assets, and what each is made of. Those of the model, which is no table, are its inputs and
+    what it learns, as the training set has them."""
+    from orchestrator.domain_lineage import columns_of
+
+    made = columns_of(key.to_user_string())
+    types = {field.name: str(field.field_type) for field in schema.fields}
+    return {**described_schema({name: (types[name], "") for name in made}), **column_lineage(made)}
 
 
 def _as_text(snapshots: Mapping[str, int]) -> dict[str, str]:
