@@ -116,9 +116,12 @@ def reads_of(sql: str, dialect: str, tables: Mapping[str, list[str]]) -> Reads:
     rows: Sources = set()
     mentioned: Sources = set()
     for scope in query.scope.traverse():
+        # What a subquery in a condition selects is part of no column.
+        outer = scope.parent if scope.is_subquery else None
+        of_condition = outer is not None and not _is_projected(scope.expression, outer.expression)
         for column in scope.columns:
             sources = query.behind(column, scope)
-            if not _is_projected(column, scope.expression):
+            if of_condition or not _is_projected(column, scope.expression):
                 rows |= sources
             elif column.name in named and isinstance(scope.sources.get(column.table), exp.Table):
                 mentioned |= sources
@@ -195,9 +198,9 @@ class _Query:
         return self.leaves(node) if node else set()
 
 
-def _is_projected(column: "exp.Column", query: "exp.Expr") -> bool:
+def _is_projected(inner: "exp.Expr", query: "exp.Expr") -> bool:
     """Whether it stands in the list after `select`, of which the query's columns are made."""
-    part: Any = column
+    part: Any = inner
     while part.parent is not None and part.parent is not query:
         part = part.parent
     return part.arg_key == "expressions"
