@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import dagster as dg
 import pytest
@@ -18,6 +19,7 @@ from foundation.settings import Settings
 from ml import drift, predicting, training_set
 from ml.features import MODEL_COLUMNS
 from orchestrator import lineage, manifests
+from orchestrator.assets.models import _columns
 from orchestrator.cli.lineage import print_lineage
 from orchestrator.domain_lineage import domain_columns
 from orchestrator.lineage import Graph, Node, column_graph, find, of_dbt, reached, touched
@@ -241,6 +243,34 @@ def test_the_graph_of_columns_is_that_of_the_assets(graph: Graph, definitions: d
     behind = {(name, other) for name, parent in of_columns for other in read[parent]}
     assert of_columns <= of_assets
     assert of_assets - of_columns - behind == AFTER
+
+
+def test_dagster_shows_the_columns_that_the_graph_has(graph: Graph, definitions: dg.Definitions) -> None:
+    shown = {
+        spec.key.to_user_string(): [column.name for column in schema.columns]
+        for spec in definitions.resolve_all_asset_specs()
+        if (schema := spec.metadata.get("dagster/column_schema"))
+    }
+    # Those of the others come with their first materialization.
+    layers = ("bronze", "silver", "quarantine", "gold", "warehouse", "features")
+    assert shown == {name: list(made.columns) for name, made in graph.made.items() if name.split("/")[0] in layers}
+
+
+@pytest.mark.parametrize(
+    ("asset", "of"),
+    [
+        ("models/arrival_delay_training_set", training_set),
+        ("models/arrival_delay", training_set),
+        ("predictions/arrival_delay", predicting),
+    ],
+)
+def test_a_materialization_says_of_columns_what_the_graph_says(graph: Graph, asset: str, of: ModuleType) -> None:
+    said = _columns(dg.AssetKey(asset.split("/")), of.schema())
+    assert [column.name for column in said["dagster/column_schema"].columns] == list(graph.made[asset].columns)
+    told = said["dagster/column_lineage"].deps_by_column
+    for column, deps in told.items():
+        found = {Node(dep.asset_key.to_user_string(), dep.column_name) for dep in deps}
+        assert found == set(graph.parents(Node(asset, column))), column
 
 
 @pytest.mark.parametrize(
