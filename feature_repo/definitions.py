@@ -91,7 +91,8 @@ ENTITIES = {
 }
 # What a request brings along for the calendar, and what comes of it.
 CALENDAR_INPUT = ("flight_date", "sched_dep_time", "sched_arr_time")
-CALENDAR_FEATURES = ("departure_minute", "arrival_minute", "weekday")
+CALENDAR_MADE_OF = {"departure_minute": "sched_dep_time", "arrival_minute": "sched_arr_time", "weekday": "flight_date"}
+CALENDAR_FEATURES = tuple(CALENDAR_MADE_OF)
 
 
 def served_features() -> list[str]:

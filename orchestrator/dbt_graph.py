@@ -23,6 +23,7 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
 from foundation.contract import Contract
 from orchestrator.automation import any_partition, view_condition
+from orchestrator.manifests import asset_path
 from orchestrator.reporting import late_policy
 
 DAILY = "daily"
@@ -42,13 +43,7 @@ class LakeTranslator(DagsterDbtTranslator):
         self.days = days
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        config = dbt_resource_props.get("config", {})
-        meta = config.get("meta", {}).get("dagster", {})
-        if "asset_key" in meta:
-            return dg.AssetKey(meta["asset_key"])
-        if dbt_resource_props["resource_type"] == "source":
-            return dg.AssetKey([dbt_resource_props["source_name"], dbt_resource_props["name"]])
-        return dg.AssetKey([config["schema"], dbt_resource_props["name"]])
+        return dg.AssetKey(asset_path(dbt_resource_props))
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         # dbt's groups are teams, who own; Dagster's are layers.

@@ -1,6 +1,6 @@
 """dbt's manifests, one a target: built by set-up, checked for staleness, never parsed by a plain `dagster` command.
 
-Belongs here: building, finding and comparing them. Does not belong here: the assets made of them.
+Belongs here: building, finding and comparing them, and which asset a node is. Does not belong here: the assets made of them.
 """
 
 import hashlib
@@ -9,8 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from deploy.embedded.environment import exports
 from foundation.errors import AssayError
@@ -22,6 +24,7 @@ TARGETS = ("trino", "clickhouse")
 # What dbt reads of the project; its own output and logs are not.
 READ = ("*.sql", "*.yml", "*.yaml", "*.csv", "*.md")
 WRITTEN = ("target", "logs", "dbt_packages")
+ANY_RANGE = {"ASSAY_RANGE_START": "2000-01-01", "ASSAY_RANGE_END": "2000-01-01"}
 
 
 def manifest_dir(settings: Settings, target: str) -> Path:
@@ -61,11 +64,25 @@ def build(settings: Settings, target: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "project.sha256").unlink(missing_ok=True)
     # The addresses must be those of later calls: dbt parses everything again when its profile has changed.
-    _dbt(
-        ["parse", "--target", target],
-        {**exports(settings), "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)},
-    )
+    variables = {**exports(settings), "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)}
+    try:
+        # It takes a second longer than to parse, and the manifest has the SQL of every model, for column lineage. No engine
+        # is asked, unless a model asks one while it is rendered. With a range, so that its conditions are in the SQL.
+        _dbt(["compile", "--target", target, "--no-introspect", "--no-populate-cache"], {**variables, **ANY_RANGE})
+    except AssayError as error:
+        # A model that cannot be rendered fails its own run; the others must load. What cannot be parsed fails here.
+        _dbt(["parse", "--target", target], variables)
+        warnings.warn(f"column lineage on {target} is coarse, as the SQL is not known: {error.what}", stacklevel=2)
     (folder / "project.sha256").write_text(fingerprint)
+
+
+def asset_path(node: Mapping[str, Any]) -> list[str]:
+    """The asset of a model, seed, snapshot or source: layer and table, or what its YAML says below `meta.dagster`."""
+    config = node.get("config", {})
+    meta = config.get("meta", {}).get("dagster", {})
+    if "asset_key" in meta:
+        return list(meta["asset_key"])
+    return [node["source_name"] if node["resource_type"] == "source" else config["schema"], node["name"]]
 
 
 def compiled_analyses(settings: Settings, names: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:

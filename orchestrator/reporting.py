@@ -6,7 +6,7 @@ deciding what is good.
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from dagster._core.execution.context.metadata_logging import AssetMetadataHandle
 
 from foundation.contract import Column, Contract
 from foundation.errors import AssayError
+from orchestrator.lineage import Node
 
 # A year of bad days would make a message that nobody reads.
 NAMED_DAYS = 5
@@ -141,50 +142,35 @@ def on_last(parts: Mapping[date | None, Mapping[str, Any]], values: Mapping[str,
     return {part: {**one, **(values if part == list(parts)[-1] else {})} for part, one in parts.items()}
 
 
-def column_lineage(contract: Contract, layer: str) -> dict[str, Any]:
-    """Which columns of the layer before a feed's columns are made of, as Dagster shows it.
-
-    Args:
-        layer: `bronze`, made of landing's files, or `silver`, made of Bronze and of what the references have in Silver.
-    """
-    if layer == "bronze":
-        made_of = {
-            column.name: [("landing", contract.feed, column.name)] for column in contract.columns if not column.derived
-        }
-    else:
-        made_of = {
-            column.name: [
-                _source(contract, source) for source in column.made_of or (() if column.derived else (column.name,))
-            ]
-            for column in contract.columns
-        }
+def column_lineage(columns: Mapping[str, Sequence[Node]]) -> dict[str, Any]:
+    """What each column of an asset is made of, as Dagster shows it."""
     deps = {
-        name: [dg.TableColumnDep(dg.AssetKey([layer, feed]), column) for layer, feed, column in sources]
-        for name, sources in made_of.items()
+        name: [dg.TableColumnDep(dg.AssetKey(node.asset.split("/")), node.column) for node in nodes if node.column]
+        for name, nodes in columns.items()
     }
     return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=deps)}
 
 
-def _source(contract: Contract, source: str) -> tuple[str, str, str]:
-    feed, _, column = source.rpartition(".")
-    return ("silver", feed, column) if feed else ("bronze", contract.feed, column)
-
-
 def column_schema(columns: Sequence[Column]) -> dict[str, Any]:
     """A contract's columns as Dagster shows them on the asset."""
-    return {
-        "dagster/column_schema": dg.TableSchema(
-            [
-                dg.TableColumn(
-                    column.name,
-                    column.spark_type,
-                    column.description + (f" ({column.classification})" if column.classification else ""),
-                    dg.TableColumnConstraints(nullable=not column.required),
-                )
-                for column in columns
-            ]
+    return _schema(
+        dg.TableColumn(
+            column.name,
+            column.spark_type,
+            column.description + (f" ({column.classification})" if column.classification else ""),
+            dg.TableColumnConstraints(nullable=not column.required),
         )
-    }
+        for column in columns
+    )
+
+
+def described_schema(columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """Columns by name, each with type and description, as Dagster shows them."""
+    return _schema(dg.TableColumn(name, kind, text) for name, (kind, text) in columns.items())
+
+
+def _schema(columns: Iterable[dg.TableColumn]) -> dict[str, Any]:
+    return {"dagster/column_schema": dg.TableSchema(list(columns))}
 
 
 def due_policy(contract: Contract) -> dg.FreshnessPolicy | None:

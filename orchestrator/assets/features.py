@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from feature_repo.definitions import OWNER, VIEWS, View
+from feature_repo.definitions import AVAILABLE_AT, OWNER, VIEWS, View
 from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
 from orchestrator.gates import shut_days
 from orchestrator.partitions import consecutive, run_days
-from orchestrator.reporting import report_parts
+from orchestrator.reporting import column_lineage, described_schema, on_last, report_parts
 
 if TYPE_CHECKING:
     from feature_repo.store import OnlineComparison
@@ -41,6 +41,14 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
         kinds={"feast"},
         owners=[OWNER],
         description=f"{view.description}; registered in Feast and online.",
+        metadata=described_schema(
+            {
+                view.key: ("string", "Of what a row is."),
+                **dict.fromkeys(view.counts, ("bigint", "")),
+                **dict.fromkeys(view.numbers, ("double", "")),
+                AVAILABLE_AT: ("timestamp", "From when on the row could be known."),
+            }
+        ),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=dg.FreshnessPolicy.time_window(
@@ -56,6 +64,7 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
     )
     def feature_view(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from feature_repo.store import compare_online_with_offline, materialize
+        from orchestrator.domain_lineage import columns_of
 
         errors = shut_days(context, run_days(context))
         made: dict[date | None, Mapping[str, Any]] = {}
@@ -69,7 +78,7 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
                     errors[day] = _late(settings, view, day)
         # Said before a bad day fails the step.
         yield _result(key, compare_online_with_offline(settings, view.name))
-        report_parts(context, {key: made}, errors)
+        report_parts(context, {key: on_last(made, column_lineage(columns_of(key.to_user_string())))}, errors)
         yield dg.MaterializeResult(asset_key=key)
 
     return feature_view

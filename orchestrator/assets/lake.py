@@ -9,16 +9,19 @@ from foundation.contract import Contract
 from foundation.settings import Settings
 from orchestrator import spikes
 from orchestrator.automation import any_partition
+from orchestrator.lineage import columns_of
 from orchestrator.partitions import run_days
 from orchestrator.reporting import (
     column_lineage,
     column_schema,
+    described_schema,
     due_policy,
     lineage,
     on_last,
     report_check,
     report_parts,
 )
+from spark_assets.tables import bronze_columns, quarantine_columns
 
 ONE_FATE = "every_bronze_row_has_one_fate"
 AUDITED = "keys_are_unique_and_required_columns_filled"
@@ -50,7 +53,10 @@ def lake_assets(
         kinds={"spark", "iceberg"},
         owners=[contract.owner],
         description=f"As received, every version of every file, as text. {contract.description}",
-        metadata={"table": str(settings.table("bronze", contract.feed))},
+        metadata={
+            "table": str(settings.table("bronze", contract.feed)),
+            **described_schema(bronze_columns(contract)),
+        },
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=due_policy(contract),
@@ -77,7 +83,7 @@ def lake_assets(
             context.log_event(
                 dg.AssetMaterialization(landing, partition=partition, metadata={"files": values["files"]})
             )
-        written = on_last(written, column_lineage(contract, "bronze"))
+        written = on_last(written, column_lineage(columns_of(contract, "bronze")))
         report_parts(context, {bronze: written}, {p: r.error for p, r in outcome.parts.items() if r.error is not None})
 
     @dg.multi_asset(
@@ -103,7 +109,10 @@ def lake_assets(
                 kinds={"spark", "iceberg"},
                 owners=[contract.owner],
                 description=f"The rows of {contract.feed} that are not in Silver, as received, with every reason.",
-                metadata={"table": str(settings.table("quarantine", contract.feed))},
+                metadata={
+                    "table": str(settings.table("quarantine", contract.feed)),
+                    **described_schema(quarantine_columns(contract)),
+                },
                 freshness_policy=due_policy(contract),
                 automation_condition=any_partition(),
                 skippable=True,
@@ -172,18 +181,21 @@ def lake_assets(
                         }
                         for part, one in good.items()
                     },
-                    column_lineage(contract, "silver"),
+                    column_lineage(columns_of(contract, "silver")),
                 ),
                 # Written for bad days too: that is where one looks for the reasons.
-                quarantine: {
-                    part: {
-                        count: one.rows[QUARANTINED] + one.rows[DUPLICATE],
-                        "reasons": one.reasons,
-                        "snapshot_id": str(written.quarantine_snapshot_id),
-                        **read,
-                    }
-                    for part, one in written.parts.items()
-                },
+                quarantine: on_last(
+                    {
+                        part: {
+                            count: one.rows[QUARANTINED] + one.rows[DUPLICATE],
+                            "reasons": one.reasons,
+                            "snapshot_id": str(written.quarantine_snapshot_id),
+                            **read,
+                        }
+                        for part, one in written.parts.items()
+                    },
+                    column_lineage(columns_of(contract, "quarantine")),
+                ),
             },
             errors,
         )

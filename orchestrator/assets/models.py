@@ -17,9 +17,10 @@ from orchestrator.alerts import KIND, REFUSED
 from orchestrator.automation import any_partition
 from orchestrator.gates import shut_days
 from orchestrator.partitions import run_days
-from orchestrator.reporting import failure, lineage, report_parts
+from orchestrator.reporting import column_lineage, described_schema, failure, lineage, on_last, report_parts
 
 if TYPE_CHECKING:
+    from ml.tables import Columns
     from ml.training import ModelReport
 
 TRAINING_SET = dg.AssetKey(["models", "arrival_delay_training_set"])
@@ -66,7 +67,7 @@ def _training_set(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.As
         pool="mlflow",
     )
     def arrival_delay_training_set(context: dg.AssetExecutionContext) -> None:
-        from ml.training_set import make_training_set
+        from ml.training_set import COLUMNS, make_training_set
 
         months: dict[date | None, Mapping[str, Any]] = {}
         errors = shut_days(context, run_days(context))
@@ -83,7 +84,7 @@ def _training_set(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.As
                 "snapshots": _as_text(outcome.snapshots),
                 "snapshot_id": str(outcome.snapshot_id),
             }
-        report_parts(context, {TRAINING_SET: months}, errors)
+        report_parts(context, {TRAINING_SET: on_last(months, _columns(TRAINING_SET, COLUMNS))}, errors)
 
     return arrival_delay_training_set
 
@@ -116,6 +117,7 @@ def _model(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.AssetsDef
     def arrival_delay(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from ml.registry import RegistryDown
         from ml.training import train
+        from ml.training_set import COLUMNS
 
         by = f"dagster run {context.run.run_id}"
         made: dict[date, ModelReport] = {}
@@ -132,7 +134,8 @@ def _model(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.AssetsDef
         if not made:
             raise failure(list(errors.values()))
         yield _gate_result(list(made.values()))
-        report_parts(context, {MODEL: {month: _metadata(report) for month, report in made.items()}}, errors)
+        months: dict[date | None, Mapping[str, Any]] = {month: _metadata(report) for month, report in made.items()}
+        report_parts(context, {MODEL: on_last(months, _columns(MODEL, COLUMNS))}, errors)
         yield dg.MaterializeResult(asset_key=MODEL)
 
     return arrival_delay
@@ -236,7 +239,7 @@ def _predictions(settings: Settings, daily: dg.PartitionsDefinition) -> dg.Asset
         pool="mlflow",
     )
     def predictions(context: dg.AssetExecutionContext) -> None:
-        from ml.predicting import predict
+        from ml.predicting import COLUMNS, predict
 
         days: dict[date | None, Mapping[str, Any]] = {}
         errors = shut_days(context, run_days(context))
@@ -254,9 +257,19 @@ def _predictions(settings: Settings, daily: dg.PartitionsDefinition) -> dg.Asset
                 "snapshots": _as_text(outcome.snapshots),
                 "snapshot_id": str(outcome.snapshot_id),
             }
-        report_parts(context, {PREDICTIONS: days}, errors)
+        report_parts(context, {PREDICTIONS: on_last(days, _columns(PREDICTIONS, COLUMNS))}, errors)
 
     return predictions
+
+
+def _columns(key: dg.AssetKey, columns: "Columns") -> dict[str, Any]:
+    """The columns of one of these assets, and what each is made of. Those of the model, which is no table, are its inputs and
+    what it learns, as the training set has them."""
+    from orchestrator.domain_lineage import columns_of
+
+    made = columns_of(key.to_user_string())
+    types = {name: kind for name, kind, _ in columns}
+    return {**described_schema({name: (types[name], "") for name in made}), **column_lineage(made)}
 
 
 def _as_text(snapshots: Mapping[str, int]) -> dict[str, str]:

@@ -212,6 +212,19 @@ def quarantine(
 
 
 @app.command()
+def lineage(
+    name: Annotated[str, typer.Argument(help="A column, such as gold.flight_facts.arr_delay, or a table alone.")],
+    up: Annotated[bool, typer.Option("--up", help="Only what it is made of.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="Only what is made of it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what a column is made of, to the file, and what is made of it, to the last who uses it. No service is needed."""
+    from orchestrator.cli.lineage import print_lineage
+
+    print_lineage(load(), console, name, up or not down, down or not up, as_json)
+
+
+@app.command()
 def rollback(
     asset: Annotated[str, typer.Argument(help="The asset, such as silver/flights.")],
     to: Annotated[int | None, typer.Option("--to", help="The snapshot to go to; without it they are listed.")] = None,

@@ -144,7 +144,7 @@ def test_each_day_of_the_range_has_its_own_rows_and_the_snapshot_that_holds_them
     ] == [written]
 
 
-def test_a_marts_column_is_traced_to_the_vendors_file(demo: str, stack: Settings) -> None:
+def test_columns_of_a_mart_and_of_a_prediction_are_traced_to_what_they_are_made_of(demo: str, stack: Settings) -> None:
     import dagster as dg
 
     with dg.DagsterInstance.from_config(str(stack.dagster_home)) as instance:
@@ -156,6 +156,12 @@ def test_a_marts_column_is_traced_to_the_vendors_file(demo: str, stack: Settings
             assert isinstance(lineage, dg.TableColumnLineage)
             return {(dep.asset_key.to_user_string(), dep.column_name) for dep in lineage.deps_by_column[column]}
 
+        # From what is predicted, too.
+        model, feature = ("models/arrival_delay", "models/arrival_delay_training_set"), "carrier_history__delayed_share"
+        assert (model[0], feature) in parents("predictions/arrival_delay", "delay_probability")
+        assert parents(model[0], feature) == {(model[1], feature)}
+        assert parents(model[1], feature) == {("features/carrier_history", "delayed_share")}
+        assert parents("features/carrier_history", "delayed_share") == {("gold/carrier_history", "delayed_share")}
         line = [("warehouse/mart_on_time_by_carrier", "mean_arrival_delay")]
         while not line[-1][0].startswith("landing/"):
             [parent] = parents(*line[-1])
