@@ -22,11 +22,17 @@ from dagster._core.events import AssetMaterializationPlannedData
 from dagster._core.utils import make_new_run_id
 from rich.console import Console
 
-from foundation.settings import load
+from foundation.contract import Contract
+from foundation.errors import AssayError
+from foundation.settings import Settings, load
 from orchestrator import alert_delivery, spikes
 from orchestrator.alert_sensor import alerts_sensor, recall
 from orchestrator.alerts import DRIFT, KIND, Memory
+from orchestrator.assets.lake import lake_assets
 from orchestrator.cli.alerts import finding, print_alerts, send_test
+from spark_assets import publish
+from spark_assets.classify import ACCEPTED, DUPLICATE, QUARANTINED, SUPERSEDED
+from spark_assets.publish import PartOutcome, SilverWrite
 
 SECRET = "hunter2secret"
 OWNER = "team:operations"
@@ -526,7 +532,7 @@ def test_the_command_shows_what_is_open_and_who_was_told(told: Watch, hook: Hook
     text = shown(lambda console: print_alerts(load(), console))
     assert f"team:operations  json://127.0.0.1:{hook.server_port}" in text
     assert "silver/events: failed: 2013-01-01" in text
-    assert "1 problems are open" in text
+    assert "1 problem is open" in text
     assert SECRET not in text
 
 
@@ -560,3 +566,26 @@ def test_a_spike_is_judged_by_what_dagster_was_told_of_the_days_before() -> None
         assert found.metadata["next"].value == "./assay quarantine events --day 2013-02-10"
         assert spikes.result(instance, key, {last: 16}, []).passed, "what was not published failed its run"
         assert spikes.result(instance, key, {first: 900}, [first]).passed, "nobody knows yet what is usual"
+
+
+def test_a_run_of_silver_judges_the_quarantine_of_what_it_published(
+    contract: Contract, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = date(2013, 1, 1)
+    rows = [5] * 7 + [400, 15, 16]
+    parts: dict[date | None, PartOutcome] = {}
+    for number, count in enumerate(rows):
+        error = AssayError("too many", "look") if count == 400 else None
+        fates = {ACCEPTED: 1_000, QUARANTINED: count - 5, DUPLICATE: 5, SUPERSEDED: 0}
+        parts[first + timedelta(days=number)] = PartOutcome(first + timedelta(days=number), fates, error=error)
+    monkeypatch.setattr(publish, "refine", lambda *_: SilverWrite(parts, 1, 1, 1, {}))
+    silver = lake_assets(settings, contract, DAYS)[-1]
+    assert isinstance(silver, dg.AssetsDefinition)
+    with dg.DagsterInstance.ephemeral() as instance:
+        days = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": "2013-01-10"}
+        job = dg.Definitions([silver]).resolve_implicit_global_asset_job_def()
+        run = job.execute_in_process(instance=instance, tags=days, raise_on_error=False)
+        found = {one.check_name: one for one in run.get_asset_check_evaluations()}
+    assert found[spikes.CHECK].metadata["days_with_more"].value == ["2013-01-10"], "the 400 were not published"
+    assert not found[spikes.CHECK].passed
+    assert len(found) == 3
