@@ -27,7 +27,7 @@ from foundation.errors import AssayError
 from foundation.settings import Settings, load
 from orchestrator import alert_delivery, spikes
 from orchestrator.alert_sensor import alerts_sensor, recall
-from orchestrator.alerts import DRIFT, KIND, Memory
+from orchestrator.alerts import DRIFT, KIND, LATE_CHECKS, Memory
 from orchestrator.assets.lake import lake_assets
 from orchestrator.cli.alerts import finding, print_alerts, send_test
 from spark_assets import publish
@@ -130,7 +130,7 @@ class Watch:
         self.logged: list[str] = []
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + self.later)
-        self.definitions = dg.Definitions(_assets(self.broken))
+        self.definitions = dg.Definitions(_assets(self.broken), asset_checks=[_standing])
 
     def run(self, first: str, last: str | None = None, key: dg.AssetKey = KEY) -> dg.ExecuteInProcessResult:
         days = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
@@ -154,6 +154,13 @@ class Watch:
         return memory
 
 
+@dg.multi_asset_check(
+    specs=[dg.AssetCheckSpec(name, asset=KEY) for name in ("rows_are_there", *LATE_CHECKS)], can_subset=True
+)
+def _standing() -> Iterator[dg.AssetCheckResult]:
+    yield from ()
+
+
 def _assets(broken: Broken) -> list[dg.AssetsDefinition]:
     @dg.asset(
         key=KEY,
@@ -162,7 +169,6 @@ def _assets(broken: Broken) -> list[dg.AssetsDefinition]:
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[
             dg.AssetCheckSpec("no_column_drifted", asset=KEY, metadata={KIND: DRIFT}),
-            dg.AssetCheckSpec("partitions_are_there", asset=KEY),
         ],
     )
     def events(context: dg.AssetExecutionContext):
@@ -177,7 +183,6 @@ def _assets(broken: Broken) -> list[dg.AssetsDefinition]:
             description=", ".join(broken.drifted),
             metadata={"next": "./assay drift"} if broken.drifted else {},
         )
-        yield dg.AssetCheckResult(check_name="partitions_are_there", passed=True)
         if bad := broken.days & set(context.partition_keys):
             raise dg.Failure(f"{len(bad)} files are not CSV.\nNext: ask for them again.")
         yield dg.MaterializeResult(asset_key=KEY)
@@ -417,7 +422,18 @@ def test_a_check_of_partitions_is_one_problem_with_its_days(told: Watch, hook: H
     assert told.memory.open == {}
 
 
-@pytest.mark.parametrize("name", ["due_days_are_there", "next_delivery_is_not_overdue", "partitions_are_there"])
+def test_a_check_that_is_declared_no_more_is_no_problem(told: Watch, hook: Hook) -> None:
+    evaluated(told, "of_last_year", False, None)
+    told.tick()
+    evaluated(told, "rows_are_there", False, None)
+    told.tick()
+    told.definitions = dg.Definitions(_assets(told.broken))
+    evaluated(told, "rows_are_there", False, None)
+    told.tick()
+    assert [call["message"].split()[0] for call in hook.got] == ["NEW", "OVER"]
+
+
+@pytest.mark.parametrize("name", LATE_CHECKS)
 def test_the_standing_checks_say_late(told: Watch, hook: Hook, name: str) -> None:
     evaluated(told, name, False, None)
     told.tick()
