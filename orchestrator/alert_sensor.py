@@ -242,10 +242,11 @@ class _Look:
     def _now(self, problem: Problem) -> Problem | None:
         """A problem as it is now, None if it is over. While a run tries again it stays as it was."""
         key = dg.AssetKey.from_user_string(problem.subject)
+        check = dg.AssetCheckKey(key, problem.check)
+        if not self.graph.has(key) or (problem.check and check not in self.graph.asset_check_keys):
+            return None  # nobody declares it any more
         if problem.check:
-            failed, busy = self._failing(dg.AssetCheckKey(key, problem.check))
-        elif not self.graph.has(key):
-            return None
+            failed, busy = self._failing(check)
         elif self.graph.get(key).is_partitioned:
             failed, busy = self._unmade(key)
         else:
@@ -255,7 +256,7 @@ class _Look:
         if not failed:
             return None
         days = {day for day in failed if day is not None}
-        partitions = self.graph.get(key).partitions_def if self.graph.has(key) else None
+        partitions = self.graph.get(key).partitions_def
         order = partitions.get_partition_keys() if days and partitions else ()
         return replace(problem, partitions=ranges(days, order), count=len(days))
 

@@ -41,7 +41,8 @@ def print_alerts(settings: Settings, console: Console) -> None:
         )
     if len(lines) > 1:
         print_table(console, lines)
-    console.print(f"{len(memory.open)} problems are open.")
+    count = len(memory.open)
+    console.print(f"{count} problem{' is' if count == 1 else 's are'} open.")
     for letter in memory.letters:
         why = f"{letter.refused}; tried again at {_when(letter.due)}" if letter.refused else "not sent yet"
         console.print(f"Waits for {letter.owner}: {letter.title}. {why}", markup=False, soft_wrap=True)

@@ -22,11 +22,17 @@ from dagster._core.events import AssetMaterializationPlannedData
 from dagster._core.utils import make_new_run_id
 from rich.console import Console
 
-from foundation.settings import load
+from foundation.contract import Contract
+from foundation.errors import AssayError
+from foundation.settings import Settings, load
 from orchestrator import alert_delivery, spikes
 from orchestrator.alert_sensor import alerts_sensor, recall
-from orchestrator.alerts import DRIFT, KIND, Memory
+from orchestrator.alerts import DRIFT, KIND, LATE_CHECKS, Memory
+from orchestrator.assets.lake import lake_assets
 from orchestrator.cli.alerts import finding, print_alerts, send_test
+from spark_assets import publish
+from spark_assets.classify import ACCEPTED, DUPLICATE, QUARANTINED, SUPERSEDED
+from spark_assets.publish import PartOutcome, SilverWrite
 
 SECRET = "hunter2secret"
 OWNER = "team:operations"
@@ -124,7 +130,7 @@ class Watch:
         self.logged: list[str] = []
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + self.later)
-        self.definitions = dg.Definitions(_assets(self.broken))
+        self.definitions = dg.Definitions(_assets(self.broken), asset_checks=[_standing])
 
     def run(self, first: str, last: str | None = None, key: dg.AssetKey = KEY) -> dg.ExecuteInProcessResult:
         days = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
@@ -148,6 +154,13 @@ class Watch:
         return memory
 
 
+@dg.multi_asset_check(
+    specs=[dg.AssetCheckSpec(name, asset=KEY) for name in ("rows_are_there", *LATE_CHECKS)], can_subset=True
+)
+def _standing() -> Iterator[dg.AssetCheckResult]:
+    yield from ()
+
+
 def _assets(broken: Broken) -> list[dg.AssetsDefinition]:
     @dg.asset(
         key=KEY,
@@ -156,7 +169,6 @@ def _assets(broken: Broken) -> list[dg.AssetsDefinition]:
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[
             dg.AssetCheckSpec("no_column_drifted", asset=KEY, metadata={KIND: DRIFT}),
-            dg.AssetCheckSpec("partitions_are_there", asset=KEY),
         ],
     )
     def events(context: dg.AssetExecutionContext):
@@ -171,7 +183,6 @@ def _assets(broken: Broken) -> list[dg.AssetsDefinition]:
             description=", ".join(broken.drifted),
             metadata={"next": "./assay drift"} if broken.drifted else {},
         )
-        yield dg.AssetCheckResult(check_name="partitions_are_there", passed=True)
         if bad := broken.days & set(context.partition_keys):
             raise dg.Failure(f"{len(bad)} files are not CSV.\nNext: ask for them again.")
         yield dg.MaterializeResult(asset_key=KEY)
@@ -411,7 +422,18 @@ def test_a_check_of_partitions_is_one_problem_with_its_days(told: Watch, hook: H
     assert told.memory.open == {}
 
 
-@pytest.mark.parametrize("name", ["due_days_are_there", "next_delivery_is_not_overdue", "partitions_are_there"])
+def test_a_check_that_is_declared_no_more_is_no_problem(told: Watch, hook: Hook) -> None:
+    evaluated(told, "of_last_year", False, None)
+    told.tick()
+    evaluated(told, "rows_are_there", False, None)
+    told.tick()
+    told.definitions = dg.Definitions(_assets(told.broken))
+    evaluated(told, "rows_are_there", False, None)
+    told.tick()
+    assert [call["message"].split()[0] for call in hook.got] == ["NEW", "OVER"]
+
+
+@pytest.mark.parametrize("name", LATE_CHECKS)
 def test_the_standing_checks_say_late(told: Watch, hook: Hook, name: str) -> None:
     evaluated(told, name, False, None)
     told.tick()
@@ -526,7 +548,7 @@ def test_the_command_shows_what_is_open_and_who_was_told(told: Watch, hook: Hook
     text = shown(lambda console: print_alerts(load(), console))
     assert f"team:operations  json://127.0.0.1:{hook.server_port}" in text
     assert "silver/events: failed: 2013-01-01" in text
-    assert "1 problems are open" in text
+    assert "1 problem is open" in text
     assert SECRET not in text
 
 
@@ -560,3 +582,26 @@ def test_a_spike_is_judged_by_what_dagster_was_told_of_the_days_before() -> None
         assert found.metadata["next"].value == "./assay quarantine events --day 2013-02-10"
         assert spikes.result(instance, key, {last: 16}, []).passed, "what was not published failed its run"
         assert spikes.result(instance, key, {first: 900}, [first]).passed, "nobody knows yet what is usual"
+
+
+def test_a_run_of_silver_judges_the_quarantine_of_what_it_published(
+    contract: Contract, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = date(2013, 1, 1)
+    rows = [5] * 7 + [400, 15, 16]
+    parts: dict[date | None, PartOutcome] = {}
+    for number, count in enumerate(rows):
+        error = AssayError("too many", "look") if count == 400 else None
+        fates = {ACCEPTED: 1_000, QUARANTINED: count - 5, DUPLICATE: 5, SUPERSEDED: 0}
+        parts[first + timedelta(days=number)] = PartOutcome(first + timedelta(days=number), fates, error=error)
+    monkeypatch.setattr(publish, "refine", lambda *_: SilverWrite(parts, 1, 1, 1, {}))
+    silver = lake_assets(settings, contract, DAYS)[-1]
+    assert isinstance(silver, dg.AssetsDefinition)
+    with dg.DagsterInstance.ephemeral() as instance:
+        days = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": "2013-01-10"}
+        job = dg.Definitions([silver]).resolve_implicit_global_asset_job_def()
+        run = job.execute_in_process(instance=instance, tags=days, raise_on_error=False)
+        found = {one.check_name: one for one in run.get_asset_check_evaluations()}
+    assert found[spikes.CHECK].metadata["days_with_more"].value == ["2013-01-10"], "the 400 were not published"
+    assert not found[spikes.CHECK].passed
+    assert len(found) == 3
