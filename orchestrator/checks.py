@@ -17,6 +17,7 @@ from foundation.contract import Contract
 from foundation.settings import Settings
 from intake.archive import ACCEPTED, versions_of
 from orchestrator.automation import each_hour
+from orchestrator.gates import built_without_check
 from orchestrator.status import State, Status, statuses, wrong
 from orchestrator.status_text import names, next_command, spans
 
@@ -26,10 +27,10 @@ DELIVERED = "next_delivery_is_not_overdue"
 
 def standing_checks(
     settings: Settings, contracts: Mapping[str, Contract], assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]
-) -> dg.AssetChecksDefinition:
+) -> list[dg.AssetChecksDefinition]:
     """One check on each asset with partitions, that none which is due is late, failed, blocked or has gone quiet; and one on
     each full feed's Silver, that the delivery after the newest one is not overdue. They block nothing: what is there is
-    right.
+    right. And one on each asset that reads other days than its own, of those that were bad when it was made.
 
     Args:
         assets: the whole graph, as what is due follows from what is upstream.
@@ -57,7 +58,7 @@ def standing_checks(
             else:
                 yield _delivery_result(settings, contracts[key.asset_key.path[-1]], key)
 
-    return due
+    return [due, built_without_check(assets, graph)]
 
 
 def _partitions_result(

@@ -25,6 +25,7 @@ from foundation.contract import Contract
 from orchestrator.automation import any_partition, view_condition
 from orchestrator.manifests import asset_path
 from orchestrator.reporting import late_policy
+from orchestrator.timeline import GOES_ON_WITHOUT
 
 DAILY = "daily"
 VIEW = "view"
@@ -57,13 +58,13 @@ class LakeTranslator(DagsterDbtTranslator):
         meta = props["config"].get("meta", {})
         views = [parent for parent in parents(props) if is_view(manifest, parent)]
         deps = [*spec.deps, *self._behind(manifest, props, views, {dep.asset_key for dep in spec.deps})]
+        optional = [key for key in (dep.asset_key for dep in deps) if key.path[-1] in meta.get("optional", ())]
         if is_view(manifest, unique_id):
             automation, freshness = view_condition(), None  # a view is as fresh as what it shows
         else:
             of_days = spec.key in self.daily
             # A new delivery of a dimension is no reason to make every day again.
             whole = [dep.asset_key for dep in deps if of_days and dep.asset_key not in self.daily]
-            optional = [key for key in (dep.asset_key for dep in deps) if key.path[-1] in meta.get("optional", ())]
             automation = any_partition(
                 but_not_for=whole, views=[self.key(manifest, view) for view in views], optional=optional
             )
@@ -79,6 +80,10 @@ class LakeTranslator(DagsterDbtTranslator):
             kinds={"dbt", *ENGINE_KINDS[self.target], *({VIEW} if is_view(manifest, unique_id) else ())},
             freshness_policy=freshness,
             code_version=code_version(manifest, unique_id),
+            metadata={
+                **spec.metadata,
+                **({GOES_ON_WITHOUT: [key.to_user_string() for key in optional]} if optional else {}),
+            },
             automation_condition=automation if meta.get("automation", True) else None,
         )
 

@@ -52,7 +52,7 @@ def build_definitions(
     ]
     return dg.Definitions(
         assets=assets,
-        asset_checks=[standing_checks(settings, feeds, assets)],
+        asset_checks=standing_checks(settings, feeds, assets),
         sensors=[
             automation_sensor(),
             alerts_sensor(settings),

@@ -6,15 +6,17 @@ Belongs here: which days of a step may be built, and how the others are said. Do
 Dagster's own blocking checks stop the run that they fail in. A later run, or one typed by hand, would build on the bad rows.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 from foundation.errors import AssayError
+from orchestrator.attempts import Part
 from orchestrator.sensors import RANGE_END, RANGE_START
-from orchestrator.status import Part, blocked, built_without
+from orchestrator.status import blocked, built_without
+from orchestrator.timeline import GOES_ON_WITHOUT
 
 BUILT_WITHOUT = "built_without"
 NAMED = 10
@@ -37,21 +39,27 @@ def shut_days(context: dg.AssetExecutionContext, days: Sequence[date]) -> dict[d
     return shut
 
 
-def built_without_check(keys: Collection[dg.AssetKey]) -> dg.AssetChecksDefinition:
-    """A check of each asset that reads other days than its own: it was built, and warns of the days whose last good rows, or
-    none, it was built from."""
+def built_without_check(
+    assets: Sequence[dg.AssetsDefinition | dg.AssetSpec], graph: Callable[[], BaseAssetGraph]
+) -> dg.AssetChecksDefinition:
+    """A check of each asset that reads other days than its own, or goes on without something: it was built, and this warns of
+    the days whose last good rows, or none, it was built from.
+
+    Args:
+        graph: of these assets.
+    """
     specs = [
         dg.AssetCheckSpec(
-            BUILT_WITHOUT, asset=key, description="Every day that it looks back on is right; if not, it names them."
+            BUILT_WITHOUT, asset=key, description="All that it reads of other days is right; if not, this names them."
         )
-        for key in sorted(keys)
+        for key in sorted(looks_back(assets))
     ]
 
     @dg.multi_asset_check(name=BUILT_WITHOUT, specs=specs, can_subset=True)
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         partitions = _partitions_of_run(context)
         for check_key in sorted(context.selected_asset_check_keys):
-            missing = built_without(context.instance, _graph(context), check_key.asset_key, partitions)
+            missing = built_without(context.instance, graph(), check_key.asset_key, partitions)
             named = ", ".join(_named(part) for part in missing[:NAMED]) + (" …" if len(missing) > NAMED else "")
             yield dg.AssetCheckResult(
                 asset_key=check_key.asset_key,
@@ -67,15 +75,19 @@ def built_without_check(keys: Collection[dg.AssetKey]) -> dg.AssetChecksDefiniti
     return check
 
 
-def looks_back(graph: BaseAssetGraph) -> list[dg.AssetKey]:
-    """The assets that read partitions of another time than their own."""
-    return [
-        key
-        for key in graph.materializable_asset_keys
-        for parent in graph.get(key).parent_keys
-        if isinstance(mapping := graph.get(key).partition_mappings.get(parent), dg.TimeWindowPartitionMapping)
-        and (mapping.start_offset, mapping.end_offset) != (0, 0)
-    ]
+def looks_back(assets: Iterable[dg.AssetsDefinition | dg.AssetSpec]) -> set[dg.AssetKey]:
+    """The assets that read partitions of another time than their own, or go on without some."""
+    return {
+        spec.key
+        for one in assets
+        if isinstance(one, dg.AssetsDefinition)
+        for spec in one.specs
+        if spec.metadata.get(GOES_ON_WITHOUT) or any(_is_offset(dep.partition_mapping) for dep in spec.deps)
+    }
+
+
+def _is_offset(mapping: dg.PartitionMapping | None) -> bool:
+    return isinstance(mapping, dg.TimeWindowPartitionMapping) and (mapping.start_offset, mapping.end_offset) != (0, 0)
 
 
 def _refusal(key: dg.AssetKey, partition: str | None, causes: Sequence[Part]) -> AssayError:
@@ -88,11 +100,10 @@ def _named(part: Part) -> str:
     return f"{part[0].to_user_string()}{f' {part[1]}' if part[1] else ''}"
 
 
-def _graph(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> BaseAssetGraph:
+def _graph(context: dg.AssetExecutionContext) -> BaseAssetGraph:
     """The whole graph. A run that a command executes in its own process knows only what it makes and the assets before that."""
-    step = context.get_step_execution_context() if isinstance(context, dg.AssetExecutionContext) else None
-    data = (step or context.op_execution_context._step_execution_context)._execution_data
-    return data.repository_def.asset_graph if data.repository_def else context.job_def.asset_layer.asset_graph
+    repository = context.get_step_execution_context()._execution_data.repository_def
+    return repository.asset_graph if repository else context.job_def.asset_layer.asset_graph
 
 
 def _partitions_of_run(context: dg.AssetCheckExecutionContext) -> list[str | None]:

@@ -19,6 +19,8 @@ from foundation.contract import Contract
 
 # What is made of a feed is due so long after the feed: a run of the whole line takes minutes, a queue before it an hour.
 GRACE = timedelta(hours=2)
+# In an asset's metadata: what it is made of if that is there, and made without otherwise. It blocks nothing.
+GOES_ON_WITHOUT = "assay/goes_on_without"
 # What a contract says the due moment of.
 OF_FEEDS = ("landing", "bronze", "silver")
 
@@ -69,7 +71,10 @@ class Timeline:
         offsets = None
         if isinstance(mapping, dg.TimeWindowPartitionMapping):
             offsets = (mapping.start_offset, mapping.end_offset)
-        return self._edge_of(node.partitions_def, upstream.partitions_def, offsets, type(mapping))
+        edge = self._edge_of(node.partitions_def, upstream.partitions_def, offsets, type(mapping))
+        if parent.to_user_string() in node.metadata.get(GOES_ON_WITHOUT, ()):
+            return Edge(edge.reads, [range(0)] * len(edge.own))
+        return edge
 
     def due(self, key: dg.AssetKey) -> dict[str | None, datetime | None]:
         """When each partition is due, None if nothing says so."""

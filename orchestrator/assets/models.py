@@ -18,6 +18,7 @@ from orchestrator.automation import any_partition
 from orchestrator.gates import shut_days
 from orchestrator.partitions import run_days
 from orchestrator.reporting import column_lineage, described_schema, failure, lineage, on_last, report_parts
+from orchestrator.timeline import GOES_ON_WITHOUT
 
 if TYPE_CHECKING:
     from ml.tables import Columns
@@ -228,7 +229,11 @@ def _predictions(settings: Settings, daily: dg.PartitionsDefinition) -> dg.Asset
         kinds={"mlflow", "iceberg"},
         owners=[OWNER],
         description="Each scheduled flight, predicted two hours before departure from schedule and features alone.",
-        metadata={"table": str(settings.table("predictions", "arrival_delay"))},
+        metadata={
+            "table": str(settings.table("predictions", "arrival_delay")),
+            # An older model predicts until the month's own is there.
+            GOES_ON_WITHOUT: [MODEL.to_user_string(), WEATHER.to_user_string()],
+        },
         partitions_def=daily,
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=dg.FreshnessPolicy.time_window(

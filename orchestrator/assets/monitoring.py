@@ -16,6 +16,7 @@ from orchestrator.automation import any_partition
 from orchestrator.gates import shut_days
 from orchestrator.partitions import run_days
 from orchestrator.reporting import lineage, report_parts
+from orchestrator.timeline import GOES_ON_WITHOUT
 
 DRIFT = dg.AssetKey(["monitoring", "arrival_delay_drift"])
 TRAINING_SET = dg.AssetKey(["models", "arrival_delay_training_set"])
@@ -51,7 +52,10 @@ def monitoring_assets(settings: Settings, daily: dg.PartitionsDefinition) -> lis
         kinds={"evidently", "iceberg"},
         owners=["team:machine-learning"],
         description="How far the flights predicted in the 28 days up to a day are from what their champion learnt from.",
-        metadata={"table": str(settings.table("monitoring", "arrival_delay_drift"))},
+        metadata={
+            "table": str(settings.table("monitoring", "arrival_delay_drift")),
+            GOES_ON_WITHOUT: [TRAINING_SET.to_user_string()],
+        },
         partitions_def=daily,
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=dg.FreshnessPolicy.time_window(
