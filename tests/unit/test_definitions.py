@@ -10,7 +10,7 @@ import pytest
 
 from foundation.contract import load_contracts
 from foundation.settings import Settings
-from orchestrator.checks import DELIVERED, DUE
+from orchestrator.checks import DELIVERED, PARTITIONS
 from orchestrator.manifests import TARGETS, manifest_dir
 
 DAILY_FEEDS = ("flights", "schedule", "weather")
@@ -118,10 +118,19 @@ def test_every_silver_table_is_checked_before_anything_downstream_runs(definitio
     assert all(graph.get(key).blocking for key in graph.asset_check_keys if key.name in CHECKS)
 
 
-def test_every_feed_has_a_standing_check_of_what_is_due(definitions: dg.Definitions) -> None:
+def test_every_asset_with_partitions_has_a_standing_check_of_them_and_every_full_feed_of_its_deliveries(
+    definitions: dg.Definitions,
+) -> None:
     graph = definitions.resolve_asset_graph()
-    found = {key.asset_key.to_user_string(): key.name for key in graph.asset_check_keys if key.name in (DUE, DELIVERED)}
-    assert found == {f"silver/{feed}": DUE if feed in DAILY_FEEDS else DELIVERED for feed in FEEDS}
+    found = {
+        name: {key.asset_key.to_user_string() for key in graph.asset_check_keys if key.name == name}
+        for name in (PARTITIONS, DELIVERED)
+    }
+    assert found == {
+        PARTITIONS: {name for name in MATERIALIZABLE if graph.get(dg.AssetKey(name.split("/"))).partitions_def},
+        DELIVERED: {f"silver/{feed}" for feed in FEEDS if feed not in DAILY_FEEDS},
+    }
+    assert not any(graph.get(key).blocking for key in graph.asset_check_keys if key.name in found)
 
 
 def test_every_dbt_test_is_a_check_of_its_asset(definitions: dg.Definitions) -> None:
