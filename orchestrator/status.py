@@ -4,7 +4,7 @@ Belongs here: what a state is, and which one holds. Does not belong here: the qu
 (timeline.py), how it is shown (checks.py, cli/tables.py).
 
 A run plans all its assets before its first step. What is behind a failed step in the same run was not tried, so it has not
-failed: it is blocked by what did, late, or as it was.
+failed: it is blocked by what did, late, or as it was. Nor has what was refused in a later run because of what did.
 """
 
 from collections.abc import Collection, Mapping
@@ -199,14 +199,19 @@ class Problems:
             failed_runs[key] = {run.dagster_run.run_id for run in attempts.values()}
             upstream = {run_id for parent in times.parents(key) for run_id in failed_runs[parent]}
             checks = self.records.failed_checks.get(key, {})
-            tried = {part: run for part, run in attempts.items() if run.dagster_run.run_id not in upstream}
+            self.causes[key] = self._causes(times, key)
+            # An attempt behind a failed partition was refused (gates.py): the failure is that one's.
+            tried = {
+                part: run
+                for part, run in attempts.items()
+                if run.dagster_run.run_id not in upstream and part not in self.causes[key]
+            }
             wrong_ones = tried.keys() | checks.keys()
             self.failed[key] = {
                 part: _failure(tried.get(part), checks.get(part, ()))
                 for part in (self.parts[key] if wrong_ones else ())
                 if part in wrong_ones
             }
-            self.causes[key] = self._causes(times, key)
 
     def bad(self, key: dg.AssetKey) -> Collection[str | None]:
         """The partitions of an asset that failed or are blocked."""

@@ -125,7 +125,7 @@ def causes(graph: BaseAssetGraph, contracts: Mapping[str, Contract], found: Stat
 
 
 def _late_upstream(times: Timeline, found: Statuses, one: Status) -> list[Part]:
-    """What a late partition is made of, of its own time."""
+    """What a late partition is made of, of its own time; of what it reads only the past of, that."""
     if one.state != State.LATE:
         return []
     mine = times.partitions(one.asset)
@@ -135,7 +135,8 @@ def _late_upstream(times: Timeline, found: Statuses, one: Status) -> list[Part]:
         (parent, theirs.keys[other])
         for parent in times.parents(one.asset)
         if parent in found and (theirs := times.partitions(parent))
-        for other in times.edge(one.asset, parent).own[position]
+        for edge in [times.edge(one.asset, parent)]
+        for other in edge.own[position] or edge.reads[position]
     ]
 
 

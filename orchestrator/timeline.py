@@ -89,7 +89,8 @@ class Timeline:
 
     def _expected(self, key: dg.AssetKey) -> Sequence[bool]:
         """Whether each partition can be: a feed's if its contract has that day, another if of everything that it is made of
-        there is at least one partition that it reads. So no model is expected of a month before which there are no days."""
+        there is one that it reads, and of its own time, if it reads that at all, there is anything. So no model is expected
+        of a month before which there are no days, and no window of 28 days after the last day."""
         there = self.partitions(key)
         assert there is not None
         contract = self._feed(key)
@@ -100,6 +101,7 @@ class Timeline:
         ]
         return [
             all(any(upstream[one] for one in edge.reads[position]) for edge, upstream in edges)
+            and _any_or_none([upstream[one] for edge, upstream in edges for one in edge.own[position]])
             for position in range(len(there.keys))
         ]
 
@@ -166,3 +168,7 @@ def _until_own_time(edge: Edge, upstream: Sequence[datetime | None], position: i
     """The moments of what a partition reads, but for what is later than its own time."""
     until = edge.own[position].stop
     return [moment for one in edge.reads[position] if one < until and (moment := upstream[one]) is not None]
+
+
+def _any_or_none(able: Sequence[bool]) -> bool:
+    return not able or any(able)
