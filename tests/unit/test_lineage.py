@@ -120,6 +120,9 @@ def test_a_share_of_late_flights_is_touched_through_is_delayed_alone(graph: Grap
     """The share never names arr_delay."""
     (parents,) = [set(graph.parents(one)) for one in nodes("gold/carrier_history.delayed_share")]
     assert nodes("gold/flight_facts.is_delayed") <= parents
+    assert graph.parents(Node("models/arrival_delay_training_set", "carrier_history__delayed_share")) == [
+        Node("features/carrier_history", "delayed_share")
+    ]
     assert nodes("models/arrival_delay.carrier_history__delayed_share") < touched(
         graph, "gold/flight_facts", "is_delayed"
     )
