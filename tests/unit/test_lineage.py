@@ -306,6 +306,11 @@ def test_who_mistypes_is_told_what_is_spelt_like_it(graph: Graph, typed: str, wh
     assert error.value.next_action.startswith(next_action)
 
 
+def test_who_asks_before_there_is_anything_is_told_so() -> None:
+    with pytest.raises(AssayError, match="There is no table gold.x"):
+        find(Graph({}), "gold.x")
+
+
 def printed(settings: Settings, name: str, up: bool = True, down: bool = True) -> list[str]:
     console = Console(record=True, width=80, file=io.StringIO())
     print_lineage(settings, console, name, up, down, as_json=False)
