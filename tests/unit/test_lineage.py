@@ -307,7 +307,7 @@ def test_who_mistypes_is_told_what_is_spelt_like_it(graph: Graph, typed: str, wh
 
 
 def test_who_asks_before_there_is_anything_is_told_so() -> None:
-    with pytest.raises(AssayError, match="There is no table gold.x"):
+    with pytest.raises(AssayError, match=r"There is no table gold\.x"):
         find(Graph({}), "gold.x")
 
 
