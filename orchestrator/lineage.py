@@ -123,12 +123,17 @@ def find(graph: Graph, text: str) -> tuple[str, str | None]:
         # By the table's name too: who takes the wrong layer is nearer than who takes the wrong letters.
         near = [one for one in graph.made if one.partition("/")[2] == (table or layer)]
         near = near or get_close_matches(asset, list(graph.made), n=NEAR)
-        raise AssayError(
-            f"There is no table {text.removesuffix('.' + column) if column else text!s}",
-            f"use {_or(near)}"
-            if near
-            else f"write layer.table or layer.table.column; the layers are {_or(sorted({n.split('/')[0] for n in graph.made}))}",
-        )
+        named = text.removesuffix(f".{column}") if column else text
+        layers = sorted({one.partition("/")[0] for one in graph.made})
+        if near:
+            then = f"use {_or(near)}"
+        else:
+            then = (
+                f"write layer.table or layer.table.column; the layers are {_or(layers)}"
+                if layers
+                else "write a contract"
+            )
+        raise AssayError(f"There is no table {named}", then)
     columns = graph.made[asset].columns
     if column and column not in columns:
         near = get_close_matches(column, columns, n=NEAR) or list(columns)

@@ -154,7 +154,8 @@ def _fingerprint(settings: Settings) -> str:
         for file in DBT_PROJECT.rglob(pattern)
         if file.relative_to(DBT_PROJECT).parts[0] not in WRITTEN
     )
-    digest = hashlib.sha256(schema_prefix(settings.environment).encode())
+    # By what it is made with, too: one that was only parsed has no SQL.
+    digest = hashlib.sha256(f"compile {schema_prefix(settings.environment)}".encode())
     for file in files:
         digest.update(str(file.relative_to(DBT_PROJECT)).encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())

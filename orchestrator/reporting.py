@@ -17,9 +17,10 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
-from foundation.contract import Column, Contract
+from foundation.contract import Contract
 from foundation.errors import AssayError
 from orchestrator.lineage import Node
+from spark_assets.tables import SOURCE
 
 # A year of bad days would make a message that nobody reads.
 NAMED_DAYS = 5
@@ -151,17 +152,18 @@ def column_lineage(columns: Mapping[str, Sequence[Node]]) -> dict[str, Any]:
     return {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=deps)}
 
 
-def column_schema(columns: Sequence[Column]) -> dict[str, Any]:
-    """A contract's columns as Dagster shows them on the asset."""
-    return _schema(
+def column_schema(contract: Contract) -> dict[str, Any]:
+    """A feed's columns in Silver as Dagster shows them on the asset."""
+    declared = [
         dg.TableColumn(
             column.name,
             column.spark_type,
             column.description + (f" ({column.classification})" if column.classification else ""),
             dg.TableColumnConstraints(nullable=not column.required),
         )
-        for column in columns
-    )
+        for column in contract.columns
+    ]
+    return _schema([*declared, *(dg.TableColumn(name, kind, text) for name, (kind, text) in SOURCE.items())])
 
 
 def described_schema(columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:

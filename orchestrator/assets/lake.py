@@ -96,7 +96,7 @@ def lake_assets(
                 kinds={"spark", "iceberg"},
                 owners=[contract.owner],
                 description=f"Typed, deduplicated, UTC. {contract.description}",
-                metadata={"table": str(settings.table("silver", contract.feed)), **column_schema(contract.columns)},
+                metadata={"table": str(settings.table("silver", contract.feed)), **column_schema(contract)},
                 freshness_policy=due_policy(contract),
                 # A new delivery of a reference is not a reason to make every day again.
                 automation_condition=any_partition(but_not_for=[dg.AssetKey(["silver", ref]) for ref in contract.refs]),

@@ -97,7 +97,7 @@ def _by_table(graph: Graph, nodes: Iterable[Node]) -> str:
     found: dict[str, list[str]] = {}
     for node in nodes:
         found.setdefault(node.asset, []).append(_name(graph, node).removeprefix(node.asset))
-    return ", ".join(asset + ", ".join(columns) for asset, columns in found.items())
+    return ", ".join(asset + ", ".join(columns).replace(",  ", ", ") for asset, columns in found.items())
 
 
 def _listed(graph: Graph, asset: str, nodes: Iterable[Node]) -> str:

@@ -120,6 +120,9 @@ def test_a_share_of_late_flights_is_touched_through_is_delayed_alone(graph: Grap
     """The share never names arr_delay."""
     (parents,) = [set(graph.parents(one)) for one in nodes("gold/carrier_history.delayed_share")]
     assert nodes("gold/flight_facts.is_delayed") <= parents
+    assert graph.parents(Node("models/arrival_delay_training_set", "carrier_history__delayed_share")) == [
+        Node("features/carrier_history", "delayed_share")
+    ]
     assert nodes("models/arrival_delay.carrier_history__delayed_share") < touched(
         graph, "gold/flight_facts", "is_delayed"
     )
@@ -301,6 +304,11 @@ def test_who_mistypes_is_told_what_is_spelt_like_it(graph: Graph, typed: str, wh
         find(graph, typed)
     assert error.value.what == what
     assert error.value.next_action.startswith(next_action)
+
+
+def test_who_asks_before_there_is_anything_is_told_so() -> None:
+    with pytest.raises(AssayError, match=r"There is no table gold\.x"):
+        find(Graph({}), "gold.x")
 
 
 def printed(settings: Settings, name: str, up: bool = True, down: bool = True) -> list[str]:
