@@ -5,7 +5,7 @@ rows are made. Dagster's freshness policies know neither partitions nor ASSAY_NO
 daily asset fresh to them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 
@@ -17,7 +17,6 @@ from foundation.contract import Contract
 from foundation.settings import Settings
 from intake.archive import ACCEPTED, versions_of
 from orchestrator.automation import each_hour
-from orchestrator.gates import built_without_check
 from orchestrator.status import State, Status, statuses, wrong
 from orchestrator.status_text import names, next_command, spans
 
@@ -25,12 +24,18 @@ PARTITIONS = "partitions_are_there"
 DELIVERED = "next_delivery_is_not_overdue"
 
 
+def graph_of(assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]) -> Callable[[], AssetGraph]:
+    """The graph of these assets, put together when it is first asked for."""
+    made = [one if isinstance(one, dg.AssetsDefinition) else dg.AssetsDefinition(specs=[one]) for one in assets]
+    return cache(lambda: AssetGraph.from_assets(made))
+
+
 def standing_checks(
     settings: Settings, contracts: Mapping[str, Contract], assets: Sequence[dg.AssetsDefinition | dg.AssetSpec]
-) -> list[dg.AssetChecksDefinition]:
+) -> dg.AssetChecksDefinition:
     """One check on each asset with partitions, that none which is due is late, failed, blocked or has gone quiet; and one on
     each full feed's Silver, that the delivery after the newest one is not overdue. They block nothing: what is there is
-    right. And one on each asset that reads other days than its own, of those that were bad when it was made.
+    right.
 
     Args:
         assets: the whole graph, as what is due follows from what is upstream.
@@ -38,8 +43,7 @@ def standing_checks(
     made = [one for one in assets if isinstance(one, dg.AssetsDefinition)]
     partitioned = [key for one in made for key in one.keys if one.specs_by_key[key].partitions_def is not None]
     delivered = [contract for contract in contracts.values() if contract.next_due]
-    others = [dg.AssetsDefinition(specs=[one]) for one in assets if isinstance(one, dg.AssetSpec)]
-    graph = cache(lambda: AssetGraph.from_assets([*made, *others]))
+    graph = graph_of(assets)
 
     @dg.multi_asset_check(
         name="due",
@@ -58,7 +62,7 @@ def standing_checks(
             else:
                 yield _delivery_result(settings, contracts[key.asset_key.path[-1]], key)
 
-    return [due, built_without_check(assets, graph)]
+    return due
 
 
 def _partitions_result(

@@ -18,8 +18,9 @@ from orchestrator.assets.lake import lake_assets
 from orchestrator.assets.maintenance import maintenance_assets
 from orchestrator.assets.warehouse import dbt_assets_of, dbt_resource
 from orchestrator.automation import automation_sensor
-from orchestrator.checks import standing_checks
+from orchestrator.checks import graph_of, standing_checks
 from orchestrator.domain import domain_assets
+from orchestrator.gates import built_without_check
 from orchestrator.manifests import TARGETS, is_current
 from orchestrator.partitions import daily_partitions, monthly_partitions
 from orchestrator.sensors import landing_sensor
@@ -52,7 +53,7 @@ def build_definitions(
     ]
     return dg.Definitions(
         assets=assets,
-        asset_checks=standing_checks(settings, feeds, assets),
+        asset_checks=[standing_checks(settings, feeds, assets), built_without_check(assets, graph_of(assets))],
         sensors=[
             automation_sensor(),
             alerts_sensor(settings),
