@@ -196,7 +196,7 @@ def test_every_model_has_an_owner_who_is_a_team(definitions: dg.Definitions) -> 
 
 def test_every_feed_has_a_landing_sensor_that_is_on(definitions: dg.Definitions) -> None:
     sensors = {sensor.name: sensor for sensor in definitions.sensors or []}
-    assert set(sensors) == {"automation", *(f"landing_{feed}" for feed in load_contracts())}
+    assert set(sensors) == {"automation", "alerts", *(f"landing_{feed}" for feed in load_contracts())}
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 
 
