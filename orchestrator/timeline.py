@@ -3,7 +3,9 @@
 Belongs here: time. Does not belong here: what was made or failed (attempts.py, status.py).
 
 Dagster's own mapping of one partition takes 1 ms; 130 edges of 400 days would take a minute. So each kind of edge is worked
-out once, as ranges of positions, of which tests/unit/test_timeline.py shows that they are Dagster's.
+out once, as ranges of positions, of which tests/unit/test_timeline.py shows that they are Dagster's. Only an offset between
+days and months is counted in the upstream's partitions, as its author means it: a day's "month before" is to Dagster the
+month of the day before.
 """
 
 from bisect import bisect_left, bisect_right
