@@ -52,6 +52,7 @@ class Timeline:
         self.graph, self._contracts = graph, contracts
         self._partitions_of = cache(self._list)
         self._edge_of: Callable[..., Edge] = cache(self._edge)
+        self.edge = cache(self._edge_between)
         self.expected = cache(self._expected)
         self.latest_feed = cache(self._latest_feed)
 
@@ -64,7 +65,7 @@ class Timeline:
         """What an asset is made of, but for itself."""
         return sorted(self.graph.get(key).parent_keys - {key})
 
-    def edge(self, key: dg.AssetKey, parent: dg.AssetKey) -> Edge:
+    def _edge_between(self, key: dg.AssetKey, parent: dg.AssetKey) -> Edge:
         """How partitions of an asset and of one that it is made of belong together; both have partitions."""
         node, upstream = self.graph.get(key), self.graph.get(parent)
         mapping = self.graph.get_partition_mapping(key, parent)
