@@ -69,17 +69,19 @@ def read_records(instance: dg.DagsterInstance, graph: BaseAssetGraph, keys: Coll
         made = newest(connection, graph, there, dg.DagsterEventType.ASSET_MATERIALIZATION)
         planned = newest(connection, graph, there, PLANNED, with_run=False)
         # An attempt of which something came has a materialization behind it: most have, so that few runs are read.
-        open_ids = {part: one.id for part, one in planned.items() if part not in made or made[part].id < one.id}
-        attempts = newest(connection, graph, {key for key, _ in open_ids}, PLANNED)
+        open_parts = {
+            key: [part for part, one in parts.items() if part not in made[key] or made[key][part].id < one.id]
+            for key, parts in planned.items()
+        }
+        attempts = newest(connection, graph, [key for key, parts in open_parts.items() if parts], PLANNED)
         failed_checks = _failed_checks(connection, graph, there)
-    tried = {part: attempts[part] for part in open_ids}
-    runs = _unsuccessful_runs(instance, {one.run_id for one in tried.values()})
+    tried = {key: {part: parts[part].run_id for part in open_parts[key]} for key, parts in attempts.items()}
+    runs = _unsuccessful_runs(instance, {run_id for parts in tried.values() for run_id in parts.values()})
     records = Records(failed_checks=failed_checks)
-    for (key, partition), one in made.items():
-        records.made.setdefault(key, {})[partition] = Made(_utc(one.timestamp), one.run_id or None)
-    for (key, partition), one in tried.items():
-        if one.run_id in runs:
-            records.attempts.setdefault(key, {})[partition] = runs[one.run_id]
+    for key, parts in made.items():
+        records.made[key] = {part: Made(_utc(one.timestamp), one.run_id or None) for part, one in parts.items()}
+    for key, parts in tried.items():
+        records.attempts[key] = {part: runs[run_id] for part, run_id in parts.items() if run_id in runs}
     return records
 
 
@@ -121,7 +123,7 @@ def newest(
     keys: Iterable[dg.AssetKey],
     kind: dg.DagsterEventType,
     with_run: bool = True,
-) -> dict[Part, db.Row[Any]]:
+) -> dict[dg.AssetKey, dict[str | None, db.Row[Any]]]:
     """The `id` of the newest event of a kind, by asset and partition; with its `run_id` and `timestamp`, which take a look at
     each row, where an index has the rest."""
     names = {key.to_string(): key for key in keys}
@@ -137,13 +139,20 @@ def newest(
             SqlEventLogStorageTable, EVENTS.id == newest.c.id
         )
     rows = connection.execute(query.order_by(newest.c.id)).fetchall()
-    partitioned = {name: graph.get(key).partitions_def is not None for name, key in names.items()}
+    found: dict[str, dict[str | None, db.Row[Any]]] = {name: {} for name in names}
+    for row in rows:
+        found[row.asset_key][row.partition] = row
+    return {key: _parts_of(graph, key, found[name]) for name, key in names.items()}
+
+
+def _parts_of(
+    graph: BaseAssetGraph, key: dg.AssetKey, rows: dict[str | None, db.Row[Any]]
+) -> dict[str | None, db.Row[Any]]:
+    """The rows, oldest first, as the asset is partitioned now."""
+    if graph.get(key).partitions_def is not None:
+        return {part: row for part, row in rows.items() if part is not None}
     # A run of a range plans an asset without partitions once for each of its days.
-    return {
-        (names[row.asset_key], row.partition if partitioned[row.asset_key] else None): row
-        for row in rows
-        if row.partition is not None or not partitioned[row.asset_key]
-    }
+    return {None: list(rows.values())[-1]} if rows else {}
 
 
 def _unsuccessful_runs(instance: dg.DagsterInstance, run_ids: Collection[str]) -> dict[str, dg.RunRecord]:

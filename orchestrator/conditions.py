@@ -142,7 +142,11 @@ def _seen(view: AssetGraphView) -> Seen:
     keys = graph.get_all_asset_keys()
     with storage_of(view.instance).index_connection() as connection:
         made, planned = (
-            {part: (row.id, row.run_id) for part, row in newest(connection, graph, keys, kind).items()}
+            {
+                (key, part): (row.id, row.run_id)
+                for key, parts in newest(connection, graph, keys, kind).items()
+                for part, row in parts.items()
+            }
             for kind in (MADE, PLANNED)
         )
     tried = dict(planned)

@@ -225,11 +225,11 @@ class Problems:
             bad = {part: self._roots(parent, part) for part in self.bad(parent)}
             if not bad or (mine is None and theirs is not None):
                 continue
+            edge = times.edge(key, parent) if mine is not None and theirs is not None else None
             for part in self.parts[key]:
-                if theirs is None or mine is None:
-                    own = [None]
-                else:
-                    own = [theirs.keys[one] for one in times.edge(key, parent).own[mine.position[str(part)]]]
+                own = [None]
+                if edge is not None and mine is not None and theirs is not None:
+                    own = [theirs.keys[one] for one in edge.own[mine.position[str(part)]]]
                 for one in own:
                     if one in bad:
                         found.setdefault(part, {}).update(dict.fromkeys(bad[one]))

@@ -3,7 +3,9 @@
 Belongs here: time. Does not belong here: what was made or failed (attempts.py, status.py).
 
 Dagster's own mapping of one partition takes 1 ms; 130 edges of 400 days would take a minute. So each kind of edge is worked
-out once, as ranges of positions, of which tests/unit/test_timeline.py shows that they are Dagster's.
+out once, as ranges of positions, of which tests/unit/test_timeline.py shows that they are Dagster's. Only an offset between
+days and months is counted in the upstream's partitions, as its author means it: a day's "month before" is to Dagster the
+month of the day before.
 """
 
 from bisect import bisect_left, bisect_right
@@ -52,6 +54,7 @@ class Timeline:
         self.graph, self._contracts = graph, contracts
         self._partitions_of = cache(self._list)
         self._edge_of: Callable[..., Edge] = cache(self._edge)
+        self.edge = cache(self._edge_between)
         self.expected = cache(self._expected)
         self.latest_feed = cache(self._latest_feed)
 
@@ -64,7 +67,7 @@ class Timeline:
         """What an asset is made of, but for itself."""
         return sorted(self.graph.get(key).parent_keys - {key})
 
-    def edge(self, key: dg.AssetKey, parent: dg.AssetKey) -> Edge:
+    def _edge_between(self, key: dg.AssetKey, parent: dg.AssetKey) -> Edge:
         """How partitions of an asset and of one that it is made of belong together; both have partitions."""
         node, upstream = self.graph.get(key), self.graph.get(parent)
         mapping = self.graph.get_partition_mapping(key, parent)
