@@ -79,6 +79,7 @@ DOMAIN = (
     "tests/unit/test_gate.py",
     "tests/unit/test_lineage.py",
     "tests/unit/test_promotion.py",
+    "tests/unit/test_timeline.py",
     "tests/integration/test_init.py",
     "tests/unit/test_vendor.py",
     # they measure and show it
