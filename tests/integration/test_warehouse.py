@@ -16,19 +16,21 @@ import pytest
 
 from deploy.embedded.environment import exports
 from foundation.contract import find_contract
-from foundation.lake import load_table
+from foundation.lake import current_snapshot_id, load_table
 from foundation.settings import Settings
 from intake import vendor
 from orchestrator.cli.engines import rows
 from orchestrator.manifests import DBT_PROJECT, run_dir
 from spark_assets.bronze import ingest
 from spark_assets.publish import refine
-from tests.conftest import SHELL, Assay
+from tests.conftest import SHELL
+from tests.integration.dbt_here import assay_dbt_here, plain_dbt_here
 
 # Two months; no other test builds Gold of them.
 DAYS = [date(2013, 6, 29), date(2013, 6, 30), date(2013, 7, 1), date(2013, 7, 2)]
 JUNE, JULY = 201306, 201307
 GOLD = ("flight_facts", "airport_hours", "carriers", "airports", "aircraft")
+RUN_FACTS = ("--no-use-colors", "run", "--select", "fct_flights")
 MONTHS = "flight_date between date '2013-06-01' and date '2013-07-31'"
 
 
@@ -40,7 +42,7 @@ RANGE = of_days(DAYS[0], DAYS[-1])
 
 
 @pytest.fixture(scope="module")
-def gold(stack: Settings, assay: Assay, sensors_wait: None) -> None:
+def gold(stack: Settings, sensors_wait: None) -> None:
     """Gold of the days, made from files as it always is."""
     for feed in ("airports", "airlines", "planes"):
         contract = find_contract(feed)
@@ -52,36 +54,40 @@ def gold(stack: Settings, assay: Assay, sensors_wait: None) -> None:
         vendor.land(stack, contract, DAYS)
         ingest(stack, contract, DAYS, {})
         refine(stack, contract, DAYS, {})
-    built(assay, "seed", "airports_not_in_feed")
-    built(assay, "run", *GOLD)
+    built(stack, "seed", "airports_not_in_feed")
+    built(stack, "run", *GOLD)
 
 
 @pytest.fixture(scope="module")
-def warehouse(assay: Assay, gold: None) -> None:
+def warehouse(stack: Settings, gold: None) -> None:
     """Everything of the warehouse, tested by dbt."""
-    built(assay, "build", "warehouse")
+    built(stack, "build", "warehouse")
 
 
 @pytest.fixture
-def facts(stack: Settings, assay: Assay, warehouse: None) -> Iterator[dict[int, Any]]:
+def facts(stack: Settings, warehouse: None) -> Iterator[dict[int, Any]]:
     """The rows of fct_flights as Gold has them: before the test, and again after it."""
-    before, gold_before = months_of(stack), load_table(stack, "gold", "flight_facts").current_snapshot()
+    before, gold_before = months_of(stack), snapshot_of_gold(stack)
     yield before
-    if load_table(stack, "gold", "flight_facts").current_snapshot() != gold_before:
-        built(assay, "run", "flight_facts")
+    if snapshot_of_gold(stack) != gold_before:
+        trino(stack, f"alter table lake.gold.flight_facts execute rollback_to_snapshot({gold_before})")
     if months_of(stack) != before:
-        built(assay, "run", "fct_flights", "--full-refresh")
+        built(stack, "run", "fct_flights", "--full-refresh")
     assert months_of(stack) == before
 
 
-def built(assay: Assay, verb: str, *selected: str, env: dict[str, str] = RANGE) -> str:
-    done = assay("dbt", "--shared", verb, "--select", *selected, env=env)
+def snapshot_of_gold(stack: Settings) -> int | None:
+    return current_snapshot_id(load_table(stack, "gold", "flight_facts"))
+
+
+def built(stack: Settings, verb: str, *selected: str, env: dict[str, str] = RANGE) -> str:
+    done = assay_dbt_here(stack, "--shared", verb, "--select", *selected, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def refused(assay: Assay, *selected: str, env: dict[str, str] = RANGE) -> str:
-    done = assay("dbt", "--shared", "run", "--select", *selected, env=env)
+def refused(stack: Settings, *selected: str, env: dict[str, str] = RANGE) -> str:
+    done = assay_dbt_here(stack, "--shared", "run", "--select", *selected, env=env)
     assert done.returncode != 0, done.stdout
     return done.stdout
 
@@ -127,28 +133,24 @@ def drop_asides(stack: Settings) -> None:
         clickhouse(stack, f"drop table warehouse.{name}")
 
 
-def plain_dbt(stack: Settings, name: str, env: dict[str, str], *words: str) -> tuple["subprocess.Popen[str]", Path]:
+def plain_dbt(stack: Settings, name: str, env: dict[str, str]) -> tuple["subprocess.Popen[str]", Path]:
     """`dbt run --select fct_flights` as a process of its own, without the command line's lock; and its log."""
     folder = run_dir(stack, "clickhouse", name)
     (folder / "dbt.log").unlink(missing_ok=True)
-    environment = {
-        **SHELL,
-        **exports(stack),
-        "ASSAY_WRITES_SHARED": "1",
-        **env,
-        "DBT_TARGET": "clickhouse",
-        "DBT_TARGET_PATH": str(folder),
-        "DBT_LOG_PATH": str(folder),
-    }
     process = subprocess.Popen(
-        [Path(sys.executable).parent / "dbt", "--no-use-colors", "run", "--select", "fct_flights", *words],
+        [Path(sys.executable).parent / "dbt", *RUN_FACTS],
         cwd=DBT_PROJECT,
-        env=environment,
+        env={**SHELL, **plain_environment(stack, folder, env)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     return process, folder / "dbt.log"
+
+
+def plain_environment(stack: Settings, folder: Path, env: dict[str, str]) -> dict[str, str]:
+    own = {"DBT_TARGET": "clickhouse", "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)}
+    return {**exports(stack), "ASSAY_WRITES_SHARED": "1", **env, **own}
 
 
 @pytest.mark.usefixtures("warehouse")
@@ -274,23 +276,21 @@ def test_weather_impact_is_what_a_count_in_python_says(stack: Settings) -> None:
         )
 
 
-def test_rows_that_break_a_declared_condition_leave_the_table_untouched(
-    stack: Settings, assay: Assay, facts: dict[int, Any]
-) -> None:
+def test_rows_that_break_a_declared_condition_leave_the_table_untouched(stack: Settings, facts: dict[int, Any]) -> None:
     files = parts_of(stack)
     trino(
         stack,
         "update lake.gold.flight_facts set is_cancelled = true "
         "where flight_date = date '2013-07-01' and carrier = 'HA' and arr_delay is not null",
     )
-    said = refused(assay, "fct_flights")
+    said = refused(stack, "fct_flights")
     assert "1 new rows break: not (is_cancelled and arr_delay is not null)" in said
     assert "carrier = HA" in said
     assert parts_of(stack) == files
     assert asides(stack) == []
 
 
-def test_two_rows_of_one_key_leave_the_table_untouched(stack: Settings, assay: Assay, facts: dict[int, Any]) -> None:
+def test_two_rows_of_one_key_leave_the_table_untouched(stack: Settings, facts: dict[int, Any]) -> None:
     files = parts_of(stack)
     trino(
         stack,
@@ -298,31 +298,27 @@ def test_two_rows_of_one_key_leave_the_table_untouched(stack: Settings, assay: A
         "where flight_date = date '2013-06-30' and carrier = 'HA'",
     )
     assert "2 new rows share the key flight_date, carrier, flight, origin, sched_dep_time" in refused(
-        assay, "fct_flights", env=of_days(DAYS[1], DAYS[1])
+        stack, "fct_flights", env=of_days(DAYS[1], DAYS[1])
     )
     assert parts_of(stack) == files
-    # MERGE takes both for the one row that there should be: the day goes, and comes back from Silver after the test.
-    trino(stack, "delete from lake.gold.flight_facts where flight_date = date '2013-06-30'")
 
 
 def test_a_number_that_does_not_fit_its_type_is_refused_and_not_wrapped_around(
-    stack: Settings, assay: Assay, facts: dict[int, Any]
+    stack: Settings, facts: dict[int, Any]
 ) -> None:
     files = parts_of(stack)
     trino(
         stack,
         "update lake.gold.flight_facts set arr_delay = 65536 where flight_date = date '2013-07-01' and carrier = 'HA'",
     )
-    assert "cannot be safely converted into type Int16" in refused(assay, "fct_flights")
+    assert "cannot be safely converted into type Int16" in refused(stack, "fct_flights")
     assert parts_of(stack) == files
     drop_asides(stack)
 
 
-def test_a_month_without_rows_is_dropped_and_its_neighbour_stays(
-    stack: Settings, assay: Assay, facts: dict[int, Any]
-) -> None:
+def test_a_month_without_rows_is_dropped_and_its_neighbour_stays(stack: Settings, facts: dict[int, Any]) -> None:
     trino(stack, f"delete from lake.gold.flight_facts where {MONTHS} and month(flight_date) = 7")
-    built(assay, "run", "fct_flights", "mart_on_time_by_carrier")
+    built(stack, "run", "fct_flights", "mart_on_time_by_carrier")
     assert months_of(stack) == {JUNE: facts[JUNE]}
     months = clickhouse(
         stack,
@@ -332,22 +328,18 @@ def test_a_month_without_rows_is_dropped_and_its_neighbour_stays(
     assert months == [(date(2013, 6, 1),)]
 
 
-def test_a_late_day_comes_into_its_month_and_the_others_stay(
-    stack: Settings, assay: Assay, facts: dict[int, Any]
-) -> None:
+def test_a_late_day_comes_into_its_month_and_the_others_stay(stack: Settings, facts: dict[int, Any]) -> None:
     trino(stack, "delete from lake.gold.flight_facts where flight_date = date '2013-06-30'")
-    built(assay, "run", "fct_flights", env=of_days(DAYS[0], DAYS[0]))
+    built(stack, "run", "fct_flights", env=of_days(DAYS[0], DAYS[0]))
     without = months_of(stack)
     assert without[JULY] == facts[JULY]
     assert without[JUNE] != facts[JUNE]
-    built(assay, "run", "flight_facts", env=of_days(DAYS[1], DAYS[1]))
-    built(assay, "run", "fct_flights", env=of_days(DAYS[1], DAYS[1]))
+    built(stack, "run", "flight_facts", env=of_days(DAYS[1], DAYS[1]))
+    built(stack, "run", "fct_flights", env=of_days(DAYS[1], DAYS[1]))
     assert months_of(stack) == facts
 
 
-def test_readers_never_miss_a_row_while_months_and_tables_are_replaced(
-    stack: Settings, assay: Assay, facts: dict[int, Any]
-) -> None:
+def test_readers_never_miss_a_row_while_months_and_tables_are_replaced(stack: Settings, facts: dict[int, Any]) -> None:
     total = clickhouse(stack, "select count() from warehouse.fct_flights")
     seen: list[Any] = []
     done = threading.Event()
@@ -355,13 +347,14 @@ def test_readers_never_miss_a_row_while_months_and_tables_are_replaced(
     def read() -> None:
         while not done.is_set():
             seen.extend(clickhouse(stack, "select count() from warehouse.fct_flights"))
+            done.wait(0.02)  # leaves the two cores to the builds
 
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
     try:
-        built(assay, "run", "fct_flights")
-        built(assay, "run", "fct_flights", "--full-refresh")
+        built(stack, "run", "fct_flights")
+        built(stack, "run", "fct_flights", "--full-refresh")
     finally:
         done.set()
         for reader in readers:
@@ -371,17 +364,17 @@ def test_readers_never_miss_a_row_while_months_and_tables_are_replaced(
 
 
 def test_a_changed_column_is_refused_by_name_until_all_of_the_table_is_built_anew(
-    stack: Settings, assay: Assay, facts: dict[int, Any]
+    stack: Settings, facts: dict[int, Any]
 ) -> None:
     clickhouse(stack, "alter table warehouse.fct_flights rename column weather_humid to humidity")
     files = parts_of(stack)
-    said = refused(assay, "fct_flights")
+    said = refused(stack, "fct_flights")
     assert "it lacks weather_humid Nullable(Float64)" in said
     assert "It has humidity Nullable(Float64)" in said
     assert "./assay dbt build --shared --full-refresh --select fct_flights" in said
     assert parts_of(stack) == files
     assert asides(stack) == []
-    built(assay, "run", "fct_flights", "--full-refresh")
+    built(stack, "run", "fct_flights", "--full-refresh")
     assert months_of(stack) == facts
 
 
@@ -428,9 +421,7 @@ def test_a_build_killed_anywhere_leaves_each_month_old_or_new(
     kill_at(stack, moment, RANGE)
     found = months_of(stack)
     assert all(found[month] in (old[month], facts[month]) for month in (JUNE, JULY)), moment
-    again, _ = plain_dbt(stack, "killed", RANGE)
-    said, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, said
+    run_again(stack, RANGE)
     assert months_of(stack) == facts
     drop_asides(stack)
 
@@ -442,11 +433,16 @@ def test_a_first_build_killed_anywhere_shows_no_table_or_all_of_it(
     clickhouse(stack, "drop table warehouse.fct_flights sync")
     kill_at(stack, moment, {})
     assert months_of(stack) in ({}, facts)
-    again, _ = plain_dbt(stack, "killed", {})
-    said, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, said
+    run_again(stack, {})
     assert months_of(stack) == facts
     drop_asides(stack)
+
+
+def run_again(stack: Settings, env: dict[str, str]) -> None:
+    """The killed call once more, from the state that it left."""
+    folder = run_dir(stack, "clickhouse", "killed")
+    code, said = plain_dbt_here(RUN_FACTS, plain_environment(stack, folder, env))
+    assert code == 0, said
 
 
 def kill_at(stack: Settings, moment: str, env: dict[str, str]) -> None:
@@ -468,9 +464,7 @@ def kill_at(stack: Settings, moment: str, env: dict[str, str]) -> None:
         time.sleep(0.05)
 
 
-def test_months_swapped_by_half_are_completed_by_the_next_build(
-    stack: Settings, assay: Assay, facts: dict[int, Any]
-) -> None:
+def test_months_swapped_by_half_are_completed_by_the_next_build(stack: Settings, facts: dict[int, Any]) -> None:
     """The state that a server's death between two months of one ALTER leaves: June new, July old, the aside still there."""
     clickhouse(
         stack, "alter table warehouse.fct_flights delete where flight_date = '2013-07-02' settings mutations_sync = 2"
@@ -479,18 +473,18 @@ def test_months_swapped_by_half_are_completed_by_the_next_build(
     clickhouse(stack, f"create table warehouse.{left} as warehouse.fct_flights")
     just_made = f"fct_flights__dbt_new_{time.strftime('%Y%m%d%H%M%S', time.gmtime(time.time() + 3600))}_0badcafe"
     clickhouse(stack, f"create table warehouse.{just_made} as warehouse.fct_flights")
-    built(assay, "run", "fct_flights")
+    built(stack, "run", "fct_flights")
     assert months_of(stack) == facts
     assert asides(stack) == [just_made], "what an hour-old build left goes; what another one is making stays"
     drop_asides(stack)
 
 
 @pytest.mark.usefixtures("warehouse")
-def test_a_table_without_months_is_exchanged_and_brings_its_descriptions(stack: Settings, assay: Assay) -> None:
+def test_a_table_without_months_is_exchanged_and_brings_its_descriptions(stack: Settings) -> None:
     before = clickhouse(stack, "select * from warehouse.dim_carriers order by carrier")
     clickhouse(stack, "drop table warehouse.dim_carriers sync")
     clickhouse(stack, "create view warehouse.dim_carriers as select 'it was a view once' as carrier")
-    built(assay, "run", "dim_carriers")
+    built(stack, "run", "dim_carriers")
     assert clickhouse(stack, "select * from warehouse.dim_carriers order by carrier") == before
     comments = clickhouse(
         stack, "select name, comment from system.columns where database = 'warehouse' and table = 'dim_carriers'"
