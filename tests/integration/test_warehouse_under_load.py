@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.dbt_here import plain_dbt_here
 from tests.integration.embedded_clickhouse import PASSWORD, Running, running, send
 
 READERS, READS, MONTHS, ROWS = 4, 10_000, 3, 500
@@ -155,14 +156,25 @@ snapshots:
 }
 
 
-def dbt(project: Path, server: Running, schema: str, *words: str) -> subprocess.Popen[str]:
-    variables = {
-        **os.environ, "PORT": str(server.port), "SCHEMA": schema, "CLICKHOUSE_PASSWORD": PASSWORD,
+def variables(project: Path, server: Running, schema: str) -> dict[str, str]:
+    return {
+        "PORT": str(server.port), "SCHEMA": schema, "CLICKHOUSE_PASSWORD": PASSWORD,
         "DBT_TARGET_PATH": f"target_{schema}", "DBT_LOG_PATH": f"target_{schema}", "DBT_PROFILES_DIR": str(project),
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DBT_PROJECT_DIR": str(project), "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }  # fmt: skip
+
+
+def dbt(project: Path, server: Running, schema: str, *words: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, **variables(project, server, schema)}
     command = [Path(sys.executable).with_name("dbt"), *words]
-    return subprocess.Popen(command, cwd=project, env=variables, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def here(project: Path, server: Running, schema: str, *words: str) -> str:
+    """The same where nothing runs beside it: without a process of its own."""
+    code, output = plain_dbt_here(words, variables(project, server, schema))
+    assert code == 0, output[-4000:]
+    return output
 
 
 def done(process: subprocess.Popen[str]) -> str:
@@ -181,7 +193,7 @@ def test_two_dbt_processes_build_side_by_side_and_twice_with_the_same_rows(serve
             at = f"now() - toIntervalHour({age}) as at"
             do(server, f"create table {schema}.{table} engine = MergeTree order by at as select {at}")
     nodes = "PASS=14 WARN=0 ERROR=0 SKIP=0"
-    assert nodes in done(dbt(tmp_path, server, "mine", "build"))
+    assert nodes in here(tmp_path, server, "mine", "build")
     seed = tmp_path / "seeds" / "raw.csv"
     seed.write_text(seed.read_text().replace("2013-02-02,40", "2013-02-02,41"))
     both = [dbt(tmp_path, server, schema, "build") for schema in ("mine", "yours")]
@@ -200,9 +212,6 @@ def test_two_dbt_processes_build_side_by_side_and_twice_with_the_same_rows(serve
     assert send(server, f"{described} from system.tables where database = 'yours' and name = 'plain'").body == (
         b"the rows as they came\twho it is\n"
     )
-    fresh, docs = (dbt(tmp_path, server, schema, *words) for schema, words in (
-        ("mine", ("source", "freshness")), ("yours", ("docs", "generate")),
-    ))  # fmt: skip
-    freshness = done(fresh)
+    freshness = here(tmp_path, server, "mine", "source", "freshness")
     assert "PASS freshness of own.arrivals" in freshness and "WARN freshness of own.late_arrivals" in freshness
-    assert "Catalog written" in done(docs)
+    assert "Catalog written" in here(tmp_path, server, "yours", "docs", "generate")
