@@ -14,6 +14,8 @@ from rich.console import Console
 
 from foundation.settings import PROJECT
 
+# Each run says where its time went.
+SLOWEST = ("--durations=40", "--durations-min=5")
 CHECKS = {
     "lint": ["ruff", "check", "."],
     "format": ["ruff", "format", "--check", "."],
@@ -22,7 +24,7 @@ CHECKS = {
     "imports": ["lint-imports", "--no-cache"],
     "unit tests": ["pytest", "tests/unit"],
     # The commands first: they count a home's rows, and the others add rows of their own to the same stack.
-    "end-to-end and integration tests": ["pytest", "tests/end_to_end", "tests/integration"],
+    "end-to-end and integration tests": ["pytest", *SLOWEST, "tests/end_to_end", "tests/integration"],
 }
 # A test must not see the home, the addresses or the clock of who runs it.
 OURS = ("ASSAY_", "DAGSTER_", "DBT_", "SPARK_", "TRINO_", "CLICKHOUSE_", "MLFLOW_", "ICEBERG_", "FEAST_")
