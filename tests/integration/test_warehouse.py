@@ -1,9 +1,5 @@
 """The warehouse on a real ClickHouse: months and tables are replaced behind their readers' backs, or left as they were."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -20,11 +16,12 @@ from foundation.lake import current_snapshot_id, load_table
 from foundation.settings import Settings
 from intake import vendor
 from orchestrator.cli.engines import rows
-from orchestrator.manifests import DBT_PROJECT, run_dir
+from orchestrator.manifests import run_dir
 from spark_assets.bronze import ingest
 from spark_assets.publish import refine
 from tests.conftest import SHELL
 from tests.integration.dbt_here import assay_dbt_here, plain_dbt_here
+from tests.integration.dbt_process import Dbt, start_dbt
 
 # Two months; no other test builds Gold of them.
 DAYS = [date(2013, 6, 29), date(2013, 6, 30), date(2013, 7, 1), date(2013, 7, 2)]
@@ -72,7 +69,7 @@ def facts(stack: Settings, warehouse: None) -> Iterator[dict[int, Any]]:
     if snapshot_of_gold(stack) != gold_before:
         trino(stack, f"alter table lake.gold.flight_facts execute rollback_to_snapshot({gold_before})")
     if months_of(stack) != before:
-        built(stack, "run", "fct_flights", "--full-refresh")
+        built(stack, "run", "fct_flights", "mart_on_time_by_carrier", "--full-refresh")
     assert months_of(stack) == before
 
 
@@ -133,19 +130,12 @@ def drop_asides(stack: Settings) -> None:
         clickhouse(stack, f"drop table warehouse.{name}")
 
 
-def plain_dbt(stack: Settings, name: str, env: dict[str, str]) -> tuple["subprocess.Popen[str]", Path]:
+def plain_dbt(stack: Settings, name: str, env: dict[str, str]) -> tuple[Dbt, Path]:
     """`dbt run --select fct_flights` as a process of its own, without the command line's lock; and its log."""
     folder = run_dir(stack, "clickhouse", name)
     (folder / "dbt.log").unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [Path(sys.executable).parent / "dbt", *RUN_FACTS],
-        cwd=DBT_PROJECT,
-        env={**SHELL, **plain_environment(stack, folder, env)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return process, folder / "dbt.log"
+    environment = {**SHELL, **plain_environment(stack, folder, env)}
+    return start_dbt(RUN_FACTS, environment, folder / "said.txt"), folder / "dbt.log"
 
 
 def plain_environment(stack: Settings, folder: Path, env: dict[str, str]) -> dict[str, str]:
@@ -384,8 +374,8 @@ def test_two_processes_that_build_a_table_first_both_get_their_month_in_or_say_w
     clickhouse(stack, "drop table warehouse.fct_flights sync")
     ranges = {JUNE: of_days(DAYS[0], DAYS[1]), JULY: of_days(DAYS[2], DAYS[3])}
     processes = {month: plain_dbt(stack, f"first_{month}", env)[0] for month, env in ranges.items()}
-    said = {month: process.communicate(timeout=300)[0] for month, process in processes.items()}
-    good = {month for month, process in processes.items() if process.returncode == 0}
+    said = {month: process.said() for month, process in processes.items()}
+    good = {month for month, process in processes.items() if process.ended() == 0}
     assert good, said
     assert months_of(stack) == {month: facts[month] for month in good}
     for month in set(said) - good:
@@ -450,11 +440,10 @@ def kill_at(stack: Settings, moment: str, env: dict[str, str]) -> None:
     process, log = plain_dbt(stack, "killed", env)
     until = time.monotonic() + 120
     while not (log.exists() and moment in log.read_text()):
-        assert process.poll() is None, f"it ended without {moment}: {process.stdout.read() if process.stdout else ''}"
+        assert process.ended() is None, f"it ended without {moment}: {process.said()}"
         assert time.monotonic() < until, moment
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
     running = (
         "select count() from system.processes "
         "where position(query, 'fct_flights__dbt_new_') > 0 and position(query, 'system.processes') = 0"
