@@ -86,7 +86,7 @@ def test_a_mart_is_built_beside_the_shared_one_from_shared_tables(stack: Setting
 def test_a_change_in_gold_reaches_the_persons_mart_and_nobody_elses(stack: Settings) -> None:
     """One selection, two engines. One day of the two shows which Gold the mart was made of."""
     shared, lake = carriers(stack, "warehouse"), versions(stack)
-    said = succeeded(dbt(stack, "build", "--select", "flight_facts+", "--days", "2013-10-09", user="bea"))
+    said = succeeded(dbt(stack, "run", "--select", "flight_facts+", "--days", "2013-10-09", user="bea"))
     assert said.index("— trino") < said.index("— clickhouse")
     of_the_day = {row["carrier"] for row in vendor.flights_by_day()[DAYS[-1]]}
     flights = sum(row[2] for row in carriers(stack, "dev_bea__warehouse"))
@@ -100,13 +100,13 @@ def test_own_gold_takes_the_place_of_the_shared_one_in_the_persons_views_until_i
         return int(next(rows(stack, "clickhouse", "select count() from dev_cleo__lake.gold_flight_facts"))[0])
 
     whole = int(next(rows(stack, "trino", "select count(*) from lake.gold.flight_facts"))[0])
-    succeeded(dbt(stack, "build", "--select", "mart_on_time_by_carrier", user="cleo"))
+    succeeded(dbt(stack, "run", "--select", "mart_on_time_by_carrier", user="cleo"))
     assert shown() == whole
     succeeded(dbt(stack, "run", "--select", "flight_facts", "--days", "2013-10-09", user="cleo"))
-    succeeded(dbt(stack, "build", "--select", "mart_on_time_by_carrier", user="cleo"))
+    succeeded(dbt(stack, "run", "--select", "mart_on_time_by_carrier", user="cleo"))
     assert shown() == len(vendor.flights_by_day()[DAYS[-1]]) != whole
     list(rows(stack, "trino", "drop table lake.dev_cleo__gold.flight_facts"))
-    succeeded(dbt(stack, "build", "--select", "mart_on_time_by_carrier", user="cleo"))
+    succeeded(dbt(stack, "run", "--select", "mart_on_time_by_carrier", user="cleo"))
     assert shown() == whole
 
 
@@ -152,16 +152,16 @@ def test_trino_lets_an_analyst_write_their_schemas_only(stack: Settings) -> None
 
 def test_plain_dbt_in_a_persons_shell_is_as_safe(stack: Settings) -> None:
     before = carriers(stack, "warehouse")
-    succeeded(dbt(stack, "build", "--select", "mart_on_time_by_carrier"))
+    succeeded(dbt(stack, "run", "--select", "mart_on_time_by_carrier"))
 
     def typed(line: str) -> subprocess.CompletedProcess[str]:
         environment = {**SHELL, **ANA, "ASSAY_HOME": str(stack.home)}
         command = f'eval "$("{PROJECT}/assay" env)" && {line}'
         return subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, cwd=stack.home)
 
-    build = "dbt build --target clickhouse --select mart_on_time_by_carrier"
-    succeeded(typed(build))
-    refused = typed(f"ASSAY_DBT_PREFIX= {build}")
+    run = "dbt run --target clickhouse --select mart_on_time_by_carrier"
+    succeeded(typed(run))
+    refused = typed(f"ASSAY_DBT_PREFIX= {run}")
     assert refused.returncode != 0
     assert "would be written to the shared schema warehouse" in refused.stdout
     assert "./assay dbt --shared" in refused.stdout

@@ -157,9 +157,10 @@ snapshots:
 
 
 def variables(project: Path, server: Running, schema: str) -> dict[str, str]:
+    target = str(project / f"target_{schema}")
     return {
         "PORT": str(server.port), "SCHEMA": schema, "CLICKHOUSE_PASSWORD": PASSWORD,
-        "DBT_TARGET_PATH": f"target_{schema}", "DBT_LOG_PATH": f"target_{schema}", "DBT_PROFILES_DIR": str(project),
+        "DBT_TARGET_PATH": target, "DBT_LOG_PATH": target, "DBT_PROFILES_DIR": str(project),
         "DBT_PROJECT_DIR": str(project), "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }  # fmt: skip
 
