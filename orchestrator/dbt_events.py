@@ -57,7 +57,7 @@ def events(
             target_path=call.target_path,
             project=call.project,
         ):
-            if isinstance(result, dg.AssetCheckResult) and (len(days) > 1 or step_fails):
+            if isinstance(result, dg.AssetCheckResult) and days:
                 # A test looks at the run's days together (macros/tested_rows.sql): which of them is bad it does not say.
                 report_check(context, result, dict.fromkeys(days, result.passed))
             if isinstance(result, dg.Output):

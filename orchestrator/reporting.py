@@ -85,9 +85,8 @@ def add_metadata(
 
 
 def report_check(context: dg.AssetExecutionContext, result: dg.AssetCheckResult, days: Mapping[date, bool]) -> None:
-    """Says what a check found of each day of a range: Dagster attributes the result that a range's step yields to none, these
-    to theirs, as in a run of that day alone. Call it when the asset was materialized: a check from before a materialization
-    says nothing of it.
+    """Says what a check found of each day of a run: Dagster attributes the result that a step yields to no partition. Call it
+    when the asset was materialized: a check from before a materialization says nothing of it.
 
     Written at once, as materializations are (decision 17).
 

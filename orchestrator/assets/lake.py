@@ -202,7 +202,7 @@ def lake_assets(
         for key in context.selected_asset_keys:
             yield dg.MaterializeResult(asset_key=key)
         published = {part: True for part in good if part is not None}
-        if len(published) > 1 and silver in context.selected_asset_keys:
+        if published and silver in context.selected_asset_keys:
             for result in checked:
                 report_check(context, result, published)
 
