@@ -8,10 +8,11 @@ nothing is lost when a daemon stops, and nothing asked for twice. They are our o
 and not the daemon (`use_user_code_server`).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import dagster as dg
@@ -24,7 +25,7 @@ from dagster._core.definitions.declarative_automation.operands.subset_automation
 from dagster._record import record
 
 from foundation.contract import load_contracts
-from orchestrator.attempts import PLANNED, Part, newest, storage_of
+from orchestrator.attempts import PLANNED, newest, storage_of
 from orchestrator.status import Problems
 from orchestrator.timeline import Timeline
 
@@ -36,30 +37,34 @@ Subset = EntitySubset[dg.AssetKey]
 Context = AutomationContext[dg.AssetKey]
 
 
+NO_PARTITIONS = (None,)
+# An event's number in the log, and its run.
+Event = tuple[int, str]
+NEVER: Event = (0, "")
+
+
 @dataclass(frozen=True)
 class Seen:
-    """What one tick sees: of each partition the newest materialization and the newest attempt (event number, run), what failed
-    and what is blocked."""
+    """What one tick sees: the newest materialization and the newest attempt of each partition (at its position; of an asset
+    without partitions there is one), what failed and what is blocked."""
 
     times: Timeline
-    made: Mapping[Part, tuple[int, str]]
-    tried: Mapping[Part, tuple[int, str]]
+    made: Mapping[dg.AssetKey, Sequence[Event]]
+    tried: Mapping[dg.AssetKey, Sequence[Event]]
     problems: Problems
 
-    def changed(self, part: Part, parents: Collection[dg.AssetKey]) -> tuple[int, str]:
-        """The newest change of what a partition is made of; (0, "") if nothing is there."""
-        key, one = part
-        mine, found = self.times.partitions(key), (0, "")
-        for parent in parents:
-            theirs = self.times.partitions(parent)
-            if theirs is None:
-                read: list[str | None] = [None]
-            elif mine is None:
-                read = list(theirs.keys)
-            else:
-                read = [theirs.keys[at] for at in self.times.edge(key, parent).reads[mine.position[str(one)]]]
-            found = max(found, *(self.made.get((parent, other), (0, "")) for other in read), (0, ""))
-        return found
+    def parts(self, key: dg.AssetKey) -> Sequence[str | None]:
+        """An asset's partitions, by position."""
+        there = self.times.partitions(key)
+        return NO_PARTITIONS if there is None else there.keys
+
+    def changes(self, key: dg.AssetKey, parent: dg.AssetKey) -> Iterable[Event]:
+        """For each partition of an asset the newest change among those of a parent that it reads."""
+        made = self.made[parent]
+        if self.times.partitions(parent) is None or self.times.partitions(key) is None:
+            return repeat(max(made, default=NEVER), len(self.parts(key)))
+        reads = self.times.edge(key, parent).reads
+        return (made[one.start] if len(one) == 1 else max(made[one.start : one.stop], default=NEVER) for one in reads)
 
 
 @record
@@ -78,13 +83,13 @@ class Changed(SubsetAutomationCondition[dg.AssetKey]):
 
     def compute_subset(self, context: Context) -> Subset:
         seen, key = _seen(context.asset_graph_view), context.key
-        parents = set(seen.times.parents(key)) - self.but_not_for
-        due: set[str | None] = set()
-        for one in _partitions(context.candidate_subset):
-            began, by = seen.tried.get((key, one), (0, ""))
-            at, run_id = seen.changed((key, one), parents)
-            if at > began and (not run_id or run_id != by):
-                due.add(one)
+        parts, tried = seen.parts(key), seen.tried[key]
+        due = {
+            part
+            for parent in set(seen.times.parents(key)) - self.but_not_for
+            for part, began, change in zip(parts, tried, seen.changes(key, parent), strict=True)
+            if change[0] > began[0] and (not change[1] or change[1] != began[1])
+        }
         return _those(context.candidate_subset, due)
 
 
@@ -119,10 +124,11 @@ class RetryDue(SubsetAutomationCondition[dg.AssetKey]):
         }
         if not failed:
             return _those(context.candidate_subset, ())
-        parents = seen.times.parents(key)
-        since = {
-            one: max(seen.changed((key, one), parents)[0], seen.made.get((key, one), (0, ""))[0]) for one in failed
-        }
+        changes = [seen.made[key], *(seen.changes(key, parent) for parent in seen.times.parents(key))]
+        newest_change = (max(events)[0] for events in zip(*changes, strict=True))
+        since = {one: at for one, at in zip(seen.parts(key), newest_change, strict=True) if one in failed}
+        if not since:
+            return _those(context.candidate_subset, ())
         tries = _tries(view.instance, key, since)
         now = view.effective_dt.timestamp()
         return _those(
@@ -130,7 +136,9 @@ class RetryDue(SubsetAutomationCondition[dg.AssetKey]):
             {
                 one
                 for one, run in failed.items()
-                if tries[one] <= len(RETRY_AFTER_SECONDS) and now >= _ended(run) + RETRY_AFTER_SECONDS[tries[one] - 1]
+                if one in tries
+                and tries[one] <= len(RETRY_AFTER_SECONDS)
+                and now >= _ended(run) + RETRY_AFTER_SECONDS[tries[one] - 1]
             },
         )
 
@@ -141,31 +149,28 @@ def _seen(view: AssetGraphView) -> Seen:
     graph, times = view.asset_graph, _timeline(view.asset_graph)
     keys = graph.get_all_asset_keys()
     with storage_of(view.instance).index_connection() as connection:
-        made, planned = (
-            {
-                (key, part): (row.id, row.run_id)
-                for key, parts in newest(connection, graph, keys, kind).items()
-                for part, row in parts.items()
-            }
-            for kind in (MADE, PLANNED)
-        )
-    tried = dict(planned)
-    for part, (at, run_id) in made.items():
-        plan = planned.get(part)
-        if plan is None or (at > plan[0] and run_id != plan[1]):
-            tried[part] = (at, run_id)  # told without a run (a rollback): it is of that moment
-    return Seen(times, made, tried, Problems(view.instance, times, graph.materializable_asset_keys))
+        made, planned = (newest(connection, graph, keys, kind) for kind in (MADE, PLANNED))
+    at: dict[dg.AssetKey, list[Event]] = {}
+    tried: dict[dg.AssetKey, list[Event]] = {}
+    for key in keys:
+        there = times.partitions(key)
+        parts: Sequence[str | None] = NO_PARTITIONS if there is None else there.keys
+        at[key], plans = ([_event(events[key].get(one)) for one in parts] for events in (made, planned))
+        # Told without a run (a rollback), it was tried in that moment.
+        tried[key] = [
+            done if done[0] > plan[0] and (plan is NEVER or done[1] != plan[1]) else plan
+            for done, plan in zip(at[key], plans, strict=True)
+        ]
+    return Seen(times, at, tried, Problems(view.instance, times, graph.materializable_asset_keys))
+
+
+def _event(row: Any) -> Event:
+    return NEVER if row is None else (row.id, row.run_id)
 
 
 @lru_cache(maxsize=1)
 def _timeline(graph: Any) -> Timeline:
     return Timeline(graph, load_contracts())
-
-
-def _partitions(subset: Subset) -> set[str | None]:
-    if subset.is_partitioned:
-        return set(subset.expensively_compute_partition_keys())
-    return set() if subset.is_empty else {None}
 
 
 def _those(subset: Subset, partitions: Collection[str | None]) -> Subset:
