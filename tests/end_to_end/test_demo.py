@@ -367,6 +367,28 @@ def test_a_range_with_a_missing_day_publishes_the_others_and_fails(demo: str, as
     assert [str(row[0]) for row in found] == ["2013-04-01", "2013-04-03"]
 
 
+def test_nothing_is_built_behind_the_missing_day_and_its_neighbours_are(
+    demo: str, assay: Assay, stack: Settings
+) -> None:
+    """After the test above: in later runs, by Spark, dbt and Feast alike."""
+    days = ("--partition-range", "2013-04-01...2013-04-03")
+    assert assay("dagster", "asset", "materialize", "--select", "silver/flights", *days).returncode == 1
+    done = assay("dagster", "asset", "materialize", "--select", "gold/flight_facts,gold/carrier_history", *days)
+    assert done.returncode == 1
+    assert "gold/flight_facts 2013-04-02 was not built: bronze/flights 2013-04-02 failed" in done.stderr
+    question = "select distinct flight_date from lake.gold.{} where month(flight_date) = 4 order by 1"
+    for table in ("flight_facts", "carrier_history"):
+        found = rows(stack, "trino", question.format(table))
+        assert [str(row[0]) for row in found] == ["2013-04-01", "2013-04-03"]
+    served = assay("dagster", "asset", "materialize", "--select", "features/carrier_history", *days)
+    assert served.returncode == 1
+    assert "features/carrier_history 2013-04-02 was not built: bronze/flights 2013-04-02 failed" in served.stderr
+    late = assay("late")
+    assert late.returncode == 1
+    assert "bronze/flights 2013-04-02 failed" in late.stdout
+    assert "Next: ./assay" in late.stdout
+
+
 def test_a_landed_file_reaches_the_warehouse_by_itself(demo: str, assay: Assay, stack: Settings) -> None:
     """The landing sensor asks for Bronze and Silver, automation for everything below."""
     for feed in ("schedule", "flights"):
