@@ -31,11 +31,10 @@ def shut_days(context: dg.AssetExecutionContext, days: Sequence[date]) -> dict[d
     graph, own = _graph(context), context.selected_asset_keys
     wanted: list[str | None] = [str(day) for day in days] or [None]
     shut: dict[date | None, AssayError] = {}
-    for key in sorted(own):
-        for partition, causes in blocked(context.instance, graph, key, wanted).items():
-            foreign = [cause for cause in causes if cause[0] not in own]
-            if foreign:
-                shut.setdefault(date.fromisoformat(partition) if partition else None, _refusal(key, partition, foreign))
+    for (key, partition), causes in blocked(context.instance, graph, own, wanted).items():
+        foreign = [cause for cause in causes if cause[0] not in own]
+        if foreign:
+            shut.setdefault(date.fromisoformat(partition) if partition else None, _refusal(key, partition, foreign))
     return shut
 
 

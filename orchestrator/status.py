@@ -107,18 +107,18 @@ def wrong(status: Status, now: datetime) -> bool:
 def blocked(
     instance: dg.DagsterInstance,
     graph: BaseAssetGraph,
-    key: dg.AssetKey,
+    keys: Collection[dg.AssetKey],
     partitions: Collection[str | None],
     contracts: Mapping[str, Contract] | None = None,
-) -> dict[str | None, tuple[Part, ...]]:
-    """Which of these partitions must not be built, and the upstream partitions of their own time that failed.
+) -> dict[tuple[dg.AssetKey, str | None], tuple[Part, ...]]:
+    """Which of these partitions of some assets must not be built, and the upstream partitions of their own time that failed.
 
     Args:
         contracts: the feeds; the default is every file in contracts/. A day that no feed has blocks nothing.
     """
     times = Timeline(graph, load_contracts() if contracts is None else contracts)
-    causes = Problems(instance, times, [key]).causes[key]
-    return {one: causes[one] for one in partitions if one in causes}
+    causes = Problems(instance, times, keys).causes
+    return {(key, one): causes[key][one] for key in sorted(keys) for one in partitions if one in causes[key]}
 
 
 def built_without(

@@ -238,7 +238,8 @@ def test_a_step_asks_what_is_blocked_of_its_partitions(world: World) -> None:
     world.check(DAYS[1], passed=False)
 
     def ask(key: dg.AssetKey, *parts: str | None) -> Any:
-        return blocked(world.instance, world.graph, key, parts, world.contracts)
+        found = blocked(world.instance, world.graph, [key], parts, world.contracts)
+        return {part: causes for (_, part), causes in found.items()}
 
     assert ask(FACTS, *DAYS) == {DAYS[1]: ((SILVER, DAYS[1]),)}
     assert ask(TRAINING, JANUARY, FEBRUARY) == {JANUARY: ((SILVER, DAYS[1]),)}
@@ -423,5 +424,5 @@ def test_every_status_is_what_brute_force_says(tmp_path_factory: pytest.TempPath
         }
         assert told == {(key, part): oracle.state(key, part) for key in KEYS for part in PARTS[key]}
         for key in (FACTS, TRAINING, GUESSES, TOP):
-            asked = blocked(world.instance, world.graph, key, PARTS[key], world.contracts)
-            assert set(asked) == {part for part in PARTS[key] if oracle.blocked(key, part)}, key
+            asked = blocked(world.instance, world.graph, [key], PARTS[key], world.contracts)
+            assert set(asked) == {(key, part) for part in PARTS[key] if oracle.blocked(key, part)}, key
