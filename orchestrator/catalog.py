@@ -5,7 +5,7 @@ last rows of a table, which an engine or a file is asked for (cli/catalog.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -196,7 +196,7 @@ def _table(
     shown = [one.name for one in columns if not one.masked]
     rows = last_rows(key, newest, shown, _newest_by(node.metadata)) if there else Rows(note="Nothing was made yet.")
     if rows.types:
-        columns = [one if one.type else _typed(one, rows.types.get(one.name, "")) for one in columns]
+        columns = [replace(one, type=one.type or rows.types.get(one.name, "")) for one in columns]
     state = word(parts.values(), now) if parts else None
     made_at = max((one.made_at for one in parts.values() if one.made_at), default=None)
     since = min((one.since for one in parts.values() if one.state == state and one.since), default=None)
@@ -258,10 +258,6 @@ def _columns(
         )
 
 
-def _typed(column: Column, kind: str) -> Column:
-    return Column(**{**vars(column), "type": kind})
-
-
 def _checks(
     graph: BaseAssetGraph, key: dg.AssetKey, newest: Mapping[str, Any], parts: Mapping[str | None, Status]
 ) -> Iterator[Check]:
@@ -287,7 +283,7 @@ def _promises(
         days = contract.days
         until = f" to {days.ends}" if days.ends else ""
         yield f"A folder a day, from {days.starts}{until}."
-        yield f"A day is due {_when(days.due)}; people may count on all of it {_when(days.available)}."
+        yield f"A day is due {_when(days.due)} and can be counted on from {_when(days.available)} on."
         if days.row_available:
             yield f"A row is known {days.row_available.minutes} minutes after its {days.row_available.column}."
     elif contract is not None:
@@ -307,11 +303,11 @@ def _promises(
 
 
 def _when(moment: Moment, day: str = "it") -> str:
-    at = f"at {moment.at:%H:%M} {moment.zone}"
-    if moment.days == 0:
-        return f"on that day {at}"
     count = abs(moment.days)
-    return f"{count} day{'s' * (count > 1)} {'after' if moment.days > 0 else 'before'} {day} {at}"
+    which = (
+        f"{count} day{'s' * (count > 1)} {'after' if moment.days > 0 else 'before'} {day}" if count else "the same day"
+    )
+    return f"{which} at {moment.at:%H:%M} {moment.zone}"
 
 
 def _counts(metadata: Mapping[str, Any], newest: str | None) -> Iterator[str]:

@@ -27,7 +27,7 @@ TEMPLATES = Path(__file__).with_name("catalog_templates")
 MARK = "<!doctype html><!-- assay catalog -->"
 # More boxes are a carpet; then each way two steps are shown.
 BOXES = 40
-WIDTH, HEIGHT, ACROSS, BETWEEN = 190, 26, 56, 12
+WIDTH, HEIGHT, ACROSS, BETWEEN = 200, 26, 36, 10
 LONGEST_CELL = 60
 
 
@@ -90,6 +90,7 @@ def write(catalog: Catalog, folder: Path, contracts: Mapping[str, Contract], dag
         "mark": MARK,
         "catalog": catalog,
         "by_key": by_key,
+        "columns": columns,
         "dagster": dagster,
         "zip": zip,
         "next_command": lambda span: next_command(span, contracts),
