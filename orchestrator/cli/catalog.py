@@ -77,7 +77,7 @@ def last_rows(settings: Settings) -> "LastRows":
 
 def _of_lake(settings: Settings, key: "dg.AssetKey", partition: str | None, columns: Sequence[str]) -> "Rows":
     from pyiceberg.exceptions import NoSuchTableError
-    from pyiceberg.expressions import AlwaysTrue, EqualTo
+    from pyiceberg.expressions import AlwaysTrue
     from pyiceberg.types import DateType
 
     from orchestrator.catalog import Rows
@@ -88,7 +88,7 @@ def _of_lake(settings: Settings, key: "dg.AssetKey", partition: str | None, colu
         schema = table.schema()
         days = [schema.find_field(field.source_id) for field in table.spec().fields]
         day = next((field.name for field in days if isinstance(field.field_type, DateType)), None)
-        chosen = EqualTo(day, partition) if day and partition else AlwaysTrue()
+        chosen = f"{day} = '{partition}'" if day and partition else AlwaysTrue()
         types = {field.name: str(field.field_type) for field in schema.fields}
         shown = [column for column in columns if column in types]
         if not shown:
