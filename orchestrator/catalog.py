@@ -296,7 +296,7 @@ def _promises(
     else:
         yield "Nothing says when it is due."
     if contract is not None and key.path[0] == "silver":
-        yield f"At most {contract.max_quarantined:.0%} of a delivery's rows may be quarantined."
+        yield f"At most {contract.max_quarantined:.0%} of {'a day' if contract.days else 'the table'}'s rows may be quarantined."
     upcoming = next((one for one in parts.values() if one.due and one.due > now and one.state != State.PRESENT), None)
     if upcoming is not None and upcoming.due is not None:
         yield f"Next is {upcoming.partition}, due {upcoming.due:%Y-%m-%d %H:%M} UTC."
