@@ -82,7 +82,8 @@ def newest_rows(settings: Settings, table: str, columns: Sequence[str], newest_b
     """
     name = settings.table("warehouse", table).in_catalog
     listed = ", ".join(f"`{column}`" for column in columns)
-    by = f" order by `{newest_by}` desc" if newest_by else ""
+    # By all columns after that, so that the same table gives the same rows.
+    by = f" order by `{newest_by}` desc, {listed}" if newest_by else ""
     return ask_warehouse(settings, f"select {listed} from {name}{by} limit {limit}")
 
 

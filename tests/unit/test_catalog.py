@@ -242,7 +242,7 @@ def test_the_warehouse_is_asked_only_if_it_listens(set_up: Settings, monkeypatch
     monkeypatch.setattr("orchestrator.cli.catalog._warehouse_is_down", lambda _: "")
     monkeypatch.setattr(engines, "ask_warehouse", answer)
     assert last_rows(set_up)(key, "2013-01-01", ["a"], "month").values == [(1,)]
-    assert asked == ["select `a` from warehouse.totals order by `month` desc limit 5"]
+    assert asked == ["select `a` from warehouse.totals order by `month` desc, `a` limit 5"]
 
 
 # --- files
