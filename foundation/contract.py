@@ -117,6 +117,7 @@ class Contract:
     next_due: Moment | None
     refs: tuple[str, ...]
     max_quarantined: float
+    limitations: str = ""
 
     @property
     def daily(self) -> Daily:
@@ -210,6 +211,7 @@ def load_contract(file: Path) -> Contract:
         next_due=_moment(file, "due", custom["due"]) if load == FULL and custom.get("due") is not None else None,
         refs=_refs(file, custom.get("refs")),
         max_quarantined=_fraction(file, custom.get("max_quarantined", 0.05)),
+        limitations=(document.description.limitations if document.description else None) or "",
     )
 
 

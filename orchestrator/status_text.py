@@ -77,6 +77,17 @@ def names(parts: Iterable[Status], listed: Sequence[str | None]) -> list[str]:
     return found[:NAMED] + ["…"] * (len(found) > NAMED)
 
 
+def word(parts: Iterable[Status], now: datetime) -> State:
+    """The state of a table: the first of these that one of its partitions is in.
+
+    Args:
+        now: the platform's clock.
+    """
+    held = {one.state for one in parts if one.state in (State.PRESENT, State.RUNNING) or wrong(one, now)}
+    order = (State.FAILED, State.BLOCKED, State.RUNNING, State.LATE, State.PRESENT)
+    return next((state for state in order if state in held), State.WAITING)
+
+
 def next_command(span: Span, contracts: Mapping[str, Contract]) -> str:
     """What to type: it makes the partitions, those of a feed from Bronze on."""
     layer, *rest = span.first.asset.path

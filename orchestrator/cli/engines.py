@@ -1,7 +1,7 @@
 """One statement on one engine, answered as text rows.
 
 Belongs here: sending a person's statement and shaping the answer or the engine's error for the terminal. Does not belong
-here: statements of ours, but for counting a table.
+here: statements of ours, but for counting a table and for its last rows.
 """
 
 import time
@@ -69,6 +69,22 @@ def count(settings: Settings, layer: str, table: str) -> int:
     if layer == "warehouse":
         return int(next(rows(settings, "clickhouse", f"select count() from {name.in_catalog}"))[0])
     return int(next(rows(settings, "trino", f"select count(*) from {name}"))[0])
+
+
+def newest_rows(settings: Settings, table: str, columns: Sequence[str], newest_by: str | None, limit: int) -> Answer:
+    """Some rows of a table of the warehouse.
+
+    Args:
+        newest_by: the column by which a row is newer; None if none is.
+
+    Raises:
+        AssayError: as of `ask_warehouse`.
+    """
+    name = settings.table("warehouse", table).in_catalog
+    listed = ", ".join(f"`{column}`" for column in columns)
+    # By all columns after that, so that the same table gives the same rows.
+    by = f" order by `{newest_by}` desc, {listed}" if newest_by else ""
+    return ask_warehouse(settings, f"select {listed} from {name}{by} limit {limit}")
 
 
 def _text(value: Any) -> str:

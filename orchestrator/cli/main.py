@@ -192,6 +192,16 @@ def late() -> None:
 
 
 @app.command()
+def catalog(
+    to: Annotated[Path | None, typer.Option("--to", help="Another folder than the home's catalog/.")] = None,
+) -> None:
+    """Write a page for people on every table: owner, columns, state, last rows, lineage. No service is needed."""
+    from orchestrator.cli.catalog import write_catalog
+
+    write_catalog(load(), console, to)
+
+
+@app.command()
 def quarantine(
     feed: Annotated[str | None, typer.Argument(help="The feed, such as flights; a line for each if omitted.")] = None,
     day: Annotated[str | None, typer.Option("--day", help="Only this day, such as 2013-06-01.")] = None,

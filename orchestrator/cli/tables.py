@@ -5,7 +5,7 @@ Belongs here: what a person asks for and is told. Does not belong here: what a s
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,6 +75,7 @@ def print_tables(graph: Graph, console: Console, layer: str | None) -> None:
         AssayError: there is no such layer.
     """
     from orchestrator.status import State
+    from orchestrator.status_text import word
 
     keys = [key for key in graph.assets.toposorted_asset_keys if key in graph.assets.materializable_asset_keys]
     # In the order of the data: after the layers that their last asset is made of.
@@ -102,7 +103,7 @@ def print_tables(graph: Graph, console: Console, layer: str | None) -> None:
                 *(str(count) if (count := sum(_is(one, state, graph) for one in parts)) else "" for state in states),
                 _moment(max((one.made_at for one in made if one.made_at), default=None)),
                 next((one.partition or "" for one in reversed(made)), ""),
-                _word(parts, graph),
+                word(parts, graph.now),
             )
         )
     print_table(console, lines)
@@ -238,17 +239,6 @@ def _is(one: "Status", state: str, graph: Graph) -> bool:
     from orchestrator.status import wrong
 
     return one.state == state and wrong(one, graph.now)
-
-
-def _word(parts: "Sequence[Status]", graph: Graph) -> str:
-    """The state of a table: the first of these that one of its partitions is in."""
-    from orchestrator.status import State, wrong
-
-    for state in (State.FAILED, State.BLOCKED, State.RUNNING, State.LATE):
-        if any(one.state == state and (state == State.RUNNING or wrong(one, graph.now)) for one in parts):
-            return state.value
-    there = any(one.state == State.PRESENT for one in parts)
-    return (State.PRESENT if there else State.WAITING).value
 
 
 def _state_of(span: "Span") -> str:
