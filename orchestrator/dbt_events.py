@@ -57,7 +57,7 @@ def events(
             target_path=call.target_path,
             project=call.project,
         ):
-            if isinstance(result, dg.AssetCheckResult) and days:
+            if isinstance(result, dg.AssetCheckResult) and days and _is_of_days(context, result):
                 # A test looks at the run's days together (macros/tested_rows.sql): which of them is bad it does not say.
                 report_check(context, result, dict.fromkeys(days, result.passed))
             if isinstance(result, dg.Output):
@@ -66,6 +66,11 @@ def events(
                 yield result
     if not call.is_successful():
         raise failure(_errors(call))
+
+
+def _is_of_days(context: dg.AssetExecutionContext, result: dg.AssetCheckResult) -> bool:
+    found = (spec for spec in context.assets_def.check_specs if spec.name == result.check_name)
+    return any(spec.asset_key == result.asset_key and spec.partitions_def is not None for spec in found)
 
 
 def _told(

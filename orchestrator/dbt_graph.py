@@ -29,6 +29,8 @@ from orchestrator.timeline import GOES_ON_WITHOUT
 
 DAILY = "daily"
 VIEW = "view"
+# Our generic tests that look at whole months.
+OF_MONTHS = ("adds_up",)
 ENGINE_KINDS = {"trino": {"trino", "iceberg"}, "clickhouse": {"clickhouse"}}
 # A day's run of a daily model; a delivery a month of what has no days.
 DAILY_HOURS, WHOLE_HOURS = 24, 24 * 31
@@ -90,9 +92,11 @@ class LakeTranslator(DagsterDbtTranslator):
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
     ) -> dg.AssetCheckSpec | None:
-        """A test of a daily model is a check of each day, so that a bad one holds up nothing but itself."""
+        """A test of a daily model is a check of each day, so that a bad one holds up nothing but itself; one that compares
+        months is of the table: another run may still be making a day of that month."""
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
-        return spec._replace(partitions_def=self.days) if spec and asset_spec.key in self.daily else spec
+        of_days = manifest["nodes"][unique_id].get("test_metadata", {}).get("name") not in OF_MONTHS
+        return spec._replace(partitions_def=self.days) if spec and of_days and asset_spec.key in self.daily else spec
 
     def get_partition_mapping(
         self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]
