@@ -12,7 +12,9 @@ here: starting dbt, Dagster (a person's dbt answers in seconds: importing Dagste
 """
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from deploy.embedded import analysts
 from deploy.embedded.environment import exports
@@ -95,3 +97,15 @@ def lake_pins(pins: Iterable[Pin]) -> str:
 def snapshots(pins: Iterable[Pin]) -> str:
     """The pins as macros/source.sql reads them."""
     return json.dumps({f"{pin.layer}.{pin.table}": pin.snapshot_id for pin in pins})
+
+
+@contextmanager
+def environment_of(variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables for a while, for dbt in this process or one started within, which take them from nowhere else."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -5,11 +5,9 @@ Belongs here: which models make an op, and what a dbt call is told. Does not bel
 """
 
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
 from importlib.metadata import version
@@ -23,7 +21,7 @@ from packaging.version import Version
 from foundation.contract import Contract
 from foundation.lock import writer_lock
 from foundation.settings import Settings
-from orchestrator.dbt_environment import dbt_environment
+from orchestrator.dbt_environment import dbt_environment, environment_of
 from orchestrator.dbt_events import events
 from orchestrator.dbt_graph import DAILY, VIEW, LakeTranslator, daily_keys, exposure_specs
 from orchestrator.gates import shut_days
@@ -138,7 +136,7 @@ def _call(
     # One dbt call at a time and target: the views on the lake are refreshed and read under the same lock.
     with writer_lock(settings, f"dbt.{target}"):
         variables = {**dbt_environment(settings), **chosen, "ASSAY_REPORT": "1"}
-        with _environment(variables):
+        with environment_of(variables):
             # Unit tests are about code: CI and `./assay dbt test` run them, not each day's run.
             words = ["build", "--target", target, "--exclude-resource-type", "unit_test"]
             call = dbt.cli(words, context=context, target_path=folder, raise_on_error=False)
@@ -151,15 +149,3 @@ def _group_of(node: Mapping[str, Any]) -> str:
     if DAILY in node["tags"]:
         return DAILY
     return VIEWS if node["config"]["materialized"] == VIEW else WHOLE
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Variables for the processes started within; dagster-dbt takes them from nowhere else."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

@@ -5,35 +5,23 @@ killed and of what runs at once; those start processes.
 """
 
 import io
-import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 
 from rich.console import Console
 
 from foundation.errors import AssayError
 from foundation.settings import Settings, load
 from orchestrator.cli.dbt import run_dbt
-
-
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """These variables for a while: dbt reads the process's own, and adds to them."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+from orchestrator.dbt_environment import environment_of
 
 
 def assay_dbt_here(stack: Settings, *words: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """`./assay dbt …` on the stack's home: what it returns and prints."""
     out, err = io.StringIO(), io.StringIO()
     variables = {"ASSAY_HOME": str(stack.home), "COLUMNS": "200", **env}
-    with environment(variables), redirect_stdout(out), redirect_stderr(err):
+    with environment_of(variables), redirect_stdout(out), redirect_stderr(err):
         try:
             code = run_dbt(load(stack.home), Console(), words)
         except AssayError as error:
@@ -47,6 +35,6 @@ def plain_dbt_here(words: Sequence[str], variables: Mapping[str, str]) -> tuple[
     from dbt.cli.main import dbtRunner
 
     out = io.StringIO()
-    with environment(variables), redirect_stdout(out):
+    with environment_of(variables), redirect_stdout(out):
         done = dbtRunner().invoke(list(words))
     return (0 if done.success else 1 if done.exception is None else 2), out.getvalue()
