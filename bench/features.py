@@ -14,7 +14,8 @@ from typing import Any
 
 from feature_repo.configuration import open_store
 from feature_repo.definitions import AVAILABLE_AT, VIEWS
-from feature_repo.store import EVENT_TIMESTAMP, apply, historical_features, materialize, online_features
+from feature_repo.service import EVENT_TIMESTAMP, historical_features, online_features
+from feature_repo.store import apply, materialize
 from foundation.lake import load_table
 from foundation.settings import Settings
 from tests.integration.small_lake import make_lake, own_home, real_flights, real_weather

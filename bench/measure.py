@@ -7,6 +7,7 @@ python bench/measure.py lake --home HOME        files to Silver: Dagster beside 
 python bench/measure.py gold --home HOME        Gold and the warehouse (bench/warehouse.py); --part for one of its parts
 python bench/measure.py features                features point in time and online (bench/features.py); no service
 python bench/measure.py serving --home HOME     ./assay serve at 50 requests/s, on a home that is up and has a champion
+python bench/measure.py expectations --home HOME  a day and the year of every table (bench/expectations.py), on a lake; no service
 python bench/measure.py load --home HOME        the code location, beside Python with Dagster and dagster-dbt alone
 """
 
@@ -162,7 +163,9 @@ def load(home: Path) -> None:
 def main() -> None:
     """Reads the arguments and measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("setup", "up", "line", "lake", "gold", "features", "serving", "load"))
+    parser.add_argument(
+        "what", choices=("setup", "up", "line", "lake", "gold", "features", "serving", "expectations", "load")
+    )
     parser.add_argument("--home", type=Path, default=PROJECT / ".assay-bench")
     parser.add_argument("--folder", type=Path, default=PROJECT / ".assay-bench")
     parser.add_argument("--part", choices=("all", "year", "day", "edit", "load", "marts"), default="all")
@@ -181,6 +184,10 @@ def main() -> None:
         from bench.serving import serving
 
         serving(chosen.home.resolve())
+    elif chosen.what == "expectations":
+        from bench.expectations import expectations
+
+        expectations(chosen.home.resolve())
     else:
         {"up": up, "line": line, "lake": lake, "load": load}[chosen.what](chosen.home.resolve())
 

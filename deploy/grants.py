@@ -18,21 +18,31 @@ CLICKHOUSE_OWN = "create, drop, alter, insert, truncate, optimize, select, show"
 SHARED_DATABASES = ("warehouse", "lake")
 
 
-def trino_rules(platform: Sequence[str], analysts: Mapping[str, str]) -> dict[str, Any]:
+def trino_rules(
+    platform: Sequence[str], analysts: Mapping[str, str], branches: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The rules of Trino's file-based system access control; the first that fits decides.
     https://trino.io/docs/current/security/file-system-access-control.html
 
     Args:
         platform: the users that may do everything.
         analysts: the users who write in schemas of their prefix (`dev_ana__`) only. Whoever is in neither only reads.
+        branches: the users who write in a catalog of their own (`lake_pr_42`) only.
     """
     every = "|".join(re.escape(user) for user in platform)
     own = [
         {"user": re.escape(user), "catalog": CATALOG, "schema": f"{re.escape(prefix)}.*"}
         for user, prefix in analysts.items()
     ]
+    in_own = [{"user": re.escape(user), "catalog": re.escape(catalog)} for user, catalog in (branches or {}).items()]
+    own += in_own
     return {
-        "catalogs": [{"allow": "all"}],
+        "catalogs": [
+            {"user": every, "allow": "owner"},  # of a catalog: may make and drop it
+            *[{**rule, "allow": "all"} for rule in in_own],
+            *[{"user": rule["user"], "allow": "read-only"} for rule in in_own],
+            {"allow": "all"},
+        ],
         "schemas": [{"user": every, "owner": True}, *[{**rule, "owner": True} for rule in own], {"owner": False}],
         "tables": [
             {"user": every, "privileges": WRITE},
@@ -43,7 +53,11 @@ def trino_rules(platform: Sequence[str], analysts: Mapping[str, str]) -> dict[st
             {"user": every, "privileges": ["EXECUTE", "GRANT_EXECUTE", "OWNERSHIP"]},
             {"privileges": ["EXECUTE"]},
         ],
-        "procedures": [{"user": every, "privileges": ["EXECUTE", "GRANT_EXECUTE"]}, {"privileges": []}],
+        "procedures": [
+            {"user": every, "privileges": ["EXECUTE", "GRANT_EXECUTE"]},
+            *[{**rule, "privileges": ["EXECUTE"]} for rule in in_own],
+            {"privileges": []},
+        ],
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from foundation.names import CATALOG
+from feature_repo.views import AVAILABLE_AT, View, entity_of, feast_view, source_of, views_of_files
 from foundation.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ SERVICE = "arrival_delay_v1"
 CALENDAR = "flight_calendar"
 PUSHED_WEATHER = "origin_weather_push"
 OWNER = "team:machine-learning"
-# The moment a row could be known, as the contracts define it: the event time of each view, and itself a feature, so that
-# every reader can tell how old its features are (Feast returns no event time with historical features).
-AVAILABLE_AT = "available_at"
 # A history covers 28 days. Once it is older than that, no day it describes lies in the 28 days before the flight, so a
 # null says more than the number does; below that, an outage of some days costs accuracy but not the prediction.
 HISTORY_LIVES = timedelta(days=28)
@@ -34,33 +31,8 @@ RATES = ("delayed_share", "delayed_share_28d", "mean_arrival_delay_28d")
 MEASURED = ("temp", "humid", "wind_speed", "wind_gust", "precip", "visib", "pressure")
 
 
-@dataclass(frozen=True)
-class View:
-    """A feature view over the table of Gold with its name.
-
-    Args:
-        name: of view, table and asset.
-        entity: what a row is about.
-        key: the column that names it.
-        day: the column that says of which day a row is; its partitions.
-        lives: how long after `available_at` a row may be used.
-        counts, numbers: its features, integers and floats.
-        served: those of them that the service asks for, besides `available_at`.
-    """
-
-    name: str
-    entity: str
-    key: str
-    day: str
-    lives: timedelta
-    counts: tuple[str, ...]
-    numbers: tuple[str, ...]
-    served: tuple[str, ...]
-    description: str
-
-
 def _history(name: str, entity: str, key: str, description: str) -> View:
-    return View(name, entity, key, "flight_date", HISTORY_LIVES, COUNTS, RATES, RATES, description)
+    return View(name, entity, key, "flight_date", HISTORY_LIVES, COUNTS, RATES, RATES, description, OWNER)
 
 
 VIEWS = {
@@ -79,9 +51,12 @@ VIEWS = {
             MEASURED,
             MEASURED,
             "The weather of an airport's hour, known when the hour is over",
+            OWNER,
         ),
     )
 }
+# With those that `./assay new feature` declares in views/, which the service does not ask for.
+ALL_VIEWS = {**VIEWS, **views_of_files()}
 KEYS = tuple(view.key for view in VIEWS.values())
 ENTITIES = {
     "carrier": "An airline, by its IATA code",
@@ -131,17 +106,12 @@ def declare(settings: Settings) -> Declarations:
     Args:
         settings: the environment that names the tables, and the catalog's address.
     """
-    from feast import Entity, FeatureService, PushSource
-    from feast.value_type import ValueType
+    from feast import FeatureService, PushSource
 
-    keys = {view.entity: view.key for view in VIEWS.values()}
-    entities = {
-        name: Entity(
-            name=name, join_keys=[keys[name]], value_type=ValueType.STRING, description=description, owner=OWNER
-        )
-        for name, description in ENTITIES.items()
-    }
-    sources = {name: _source(settings, view) for name, view in VIEWS.items()}
+    # The service's own come last: where a file names one of its entities, it means that.
+    of_views = [*(view for name, view in ALL_VIEWS.items() if name not in VIEWS), *VIEWS.values()]
+    entities = {view.entity: entity_of(view, ENTITIES.get(view.entity, view.entity)) for view in of_views}
+    sources = {name: source_of(settings, view) for name, view in ALL_VIEWS.items()}
     pushed_weather = PushSource(
         name=PUSHED_WEATHER,
         batch_source=sources["origin_weather"],
@@ -149,7 +119,7 @@ def declare(settings: Settings) -> Declarations:
         owner=OWNER,
     )
     inputs = {name: source if name != "origin_weather" else pushed_weather for name, source in sources.items()}
-    views = {name: _view(view, entities[view.entity], inputs[name]) for name, view in VIEWS.items()}
+    views = {name: feast_view(view, entities[view.entity], inputs[name]) for name, view in ALL_VIEWS.items()}
     calendar = _calendar()
     asked = [views[view.name][[*view.served, AVAILABLE_AT]] for view in VIEWS.values()]
     service = FeatureService(
@@ -159,50 +129,6 @@ def declare(settings: Settings) -> Declarations:
         owner=OWNER,
     )
     return Declarations(entities, sources, pushed_weather, views, calendar, service)
-
-
-def _source(settings: Settings, view: View) -> "IcebergSource":
-    from feast.infra.data_sources.contrib.iceberg_catalog.iceberg_source import IcebergSource
-
-    gold = settings.table("gold", view.name)
-    properties = settings.iceberg_catalog_properties()
-    return IcebergSource(
-        name=gold.in_catalog.replace(".", "_"),
-        # Not "rest" nor "sql": any other word makes Feast hand these properties to PyIceberg unchanged, whatever `type`
-        # they name. With "rest" it would use a small client of its own, which knows neither S3 settings nor PyIceberg's
-        # environment variables, where credentials stay; what is given here is stored in the registry.
-        catalog_type="pyiceberg",
-        catalog_name=CATALOG,
-        catalog_properties=properties,
-        warehouse=properties["warehouse"],
-        namespace=gold.schema,
-        table=gold.table,
-        timestamp_field=AVAILABLE_AT,
-        description=view.description,
-        owner=OWNER,
-    )
-
-
-def _view(view: View, entity: "Entity", source: "IcebergSource | PushSource") -> "FeatureView":
-    from feast import FeatureView
-    from feast.field import Field
-    from feast.types import Float64, Int64, String, UnixTimestamp
-
-    return FeatureView(
-        name=view.name,
-        entities=[entity],
-        ttl=view.lives,
-        schema=[
-            Field(name=view.key, dtype=String),
-            *(Field(name=name, dtype=Int64) for name in view.counts),
-            *(Field(name=name, dtype=Float64) for name in view.numbers),
-            Field(name=AVAILABLE_AT, dtype=UnixTimestamp),
-        ],
-        source=source,
-        online=True,
-        description=view.description,
-        owner=OWNER,
-    )
 
 
 def _calendar() -> Any:

@@ -1,6 +1,6 @@
 """The objects that the plain `feast` command finds here: `cd feature_repo && feast apply`.
 
-Belongs here: definitions.py's objects as module attributes, because that is how the command looks for them. Does not
+Belongs here: what definitions.py declares as module attributes, because that is how the command looks for objects. Does not
 belong here: anything else; platform code never imports this module.
 """
 
@@ -18,10 +18,5 @@ from foundation.settings import load  # noqa: E402
 
 _settings = load()
 prepare_folders(_settings)
-_declared = declare(_settings)
-carrier, route, aircraft, origin = _declared.entities.values()
-carrier_source, route_source, aircraft_source, weather_source = _declared.sources.values()
-origin_weather_push = _declared.pushed_weather
-carrier_history, route_history, aircraft_history, origin_weather = _declared.views.values()
-flight_calendar = _declared.calendar
-arrival_delay_v1 = _declared.service
+for _one in declare(_settings).objects:
+    globals()[f"{_one.name}_{type(_one).__name__}"] = _one

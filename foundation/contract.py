@@ -3,14 +3,17 @@
 Belongs here: reading a contract into typed facts, and refusing what the platform could not honour. Does not belong here:
 what is made of it (tables in spark_assets, assets and sensors in orchestrator).
 
+What Great Expectations shall expect stands in `quality`, as the standard has it (`type: custom`,
+`engine: greatExpectations`), and where a column's values are found in other feeds in `relationships`.
+
 What the standard lacks stands in `customProperties`: `load`, `due`, `available`, `row_available`, `starts`, `ends`, `refs`,
 `max_quarantined`, and `since` of a column. A property with `transformLogic` is derived: it is not in the vendor's file,
 the feed's `transform(df, refs)` makes it of its `transformSourceObjects`.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
@@ -18,10 +21,17 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from open_data_contract_standard.model import OpenDataContractStandard, SchemaProperty
+from open_data_contract_standard.model import (
+    DataQuality,
+    OpenDataContractStandard,
+    Relationship,
+    SchemaObject,
+    SchemaProperty,
+)
 from pydantic import ValidationError
 
 from foundation.errors import AssayError
+from foundation.expectation import Expectation, read_expectation
 from foundation.settings import PROJECT
 
 CONTRACTS = PROJECT / "contracts"
@@ -89,6 +99,16 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Columns whose values are found in the columns `to` of another feed. A share of the rows may be without, as real feeds
+    are: it is watched, and no row is refused for it."""
+
+    columns: tuple[str, ...]
+    feed: str
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Daily:
     """What a feed with a folder a day has: `column` is the key's day, equal to the `ds` of the file's path. `available` is
     when people may count on the whole day; `row_available` when a single row can be known, None if only with its day."""
@@ -118,6 +138,9 @@ class Contract:
     refs: tuple[str, ...]
     max_quarantined: float
     limitations: str = ""
+    references: tuple[Reference, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
+    version: str = ""
 
     @property
     def daily(self) -> Daily:
@@ -212,6 +235,9 @@ def load_contract(file: Path) -> Contract:
         refs=_refs(file, custom.get("refs")),
         max_quarantined=_fraction(file, custom.get("max_quarantined", 0.05)),
         limitations=(document.description.limitations if document.description else None) or "",
+        references=_references(file, feed, tables[0], columns),
+        expectations=tuple(_expectations(file, tables[0])),
+        version=str(document.version or ""),
     )
 
 
@@ -223,6 +249,11 @@ def load_contracts(folder: Path = CONTRACTS) -> Mapping[str, Contract]:
         for ref in contract.refs:
             if ref not in contracts:
                 raise _refused(contract.file, "refs", f"{ref!r} is no feed; write one of {', '.join(contracts)}")
+        for one in contract.references:
+            there = [column.name for column in contracts[one.feed].columns] if one.feed in contracts else []
+            if not set(one.to) <= set(there):
+                named = ", ".join(f"{one.feed}.{column}" for column in one.to if column not in there)
+                raise _refused(contract.file, "relationships", f"{named} is no column of a feed; write <feed>.<column>")
     return contracts
 
 
@@ -376,6 +407,50 @@ def _refs(file: Path, value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise _refused(file, "refs", f"{value!r} is no list; write it as [stations]")
     return tuple(str(ref) for ref in value)
+
+
+def _references(file: Path, feed: str, table: SchemaObject, columns: tuple[Column, ...]) -> tuple[Reference, ...]:
+    """A column's `relationships` name the column in the other feed; the table's, which are of several columns, both sides."""
+    given = [(one, [f"{feed}.{item.name}"]) for item in table.properties or [] for one in item.relationships or []]
+    given += [
+        (one, one.from_ if isinstance(one.from_, list) else [one.from_ or ""]) for one in table.relationships or []
+    ]
+    return tuple(_reference(file, feed, one, sources, columns) for one, sources in given)
+
+
+def _reference(file: Path, feed: str, one: Relationship, sources: list[str], columns: tuple[Column, ...]) -> Reference:
+    targets = one.to if isinstance(one.to, list) else [one.to or ""]
+    own = [source.rpartition(".") for source in sources]
+    others = [target.rpartition(".") for target in targets]
+    known = {column.name for column in columns}
+    if not all(who in ("", feed) and name in known for who, _, name in own):
+        raise _refused(file, "relationships", f"from {', '.join(sources)}: write columns of {feed}, as [{feed}.code]")
+    if len(own) != len(others) or len({who for who, _, _ in others}) != 1 or not others[0][0]:
+        raise _refused(
+            file,
+            "relationships",
+            f"to {', '.join(targets)}: write as many columns of one other feed, as customers.code",
+        )
+    return Reference(tuple(name for *_, name in own), others[0][0], tuple(name for *_, name in others))
+
+
+def _expectations(file: Path, table: SchemaObject) -> Iterator[Expectation]:
+    """What stands in `quality`, of the table and of its columns."""
+    given: list[tuple[DataQuality, str | None]] = [(one, None) for one in table.quality or []]
+    given += [(one, item.name) for item in table.properties or [] for one in item.quality or []]
+    for rule, column in given:
+        where = f"quality of {column or table.name}"
+        if rule.type != "custom" or rule.engine != "greatExpectations":
+            raise _refused(
+                file,
+                where,
+                f"type {rule.type!r}, engine {rule.engine!r}: only custom and greatExpectations are looked at",
+            )
+        value = rule.implementation
+        if isinstance(value, Mapping) and rule.severity is not None:
+            value = {"severity": rule.severity, **value}
+        found = read_expectation(file, where, value)
+        yield found if column is None else replace(found, kwargs={"column": column, **found.kwargs})
 
 
 def _fraction(file: Path, value: object) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foundation.errors import AssayError
-from foundation.names import CATALOG, schema_prefix
+from foundation.names import schema_prefix
 from foundation.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PUBLISHED = ("silver", "gold", "predictions", "monitoring")
 # The layers whose tables are Iceberg's, in the order of the data.
 LAYERS = ("bronze", "silver", "quarantine", "gold", "models", "predictions", "monitoring")
+# A commit waits this long for another engine's commit to the SQLite catalog (the driver's default is 3 s).
+CATALOG_BUSY_MILLISECONDS = 30_000
+SQLITE_OPEN_READONLY = "1"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,27 @@ def open_catalog(settings: Settings, metadata_only: bool = False) -> "Catalog":
     light: dict[str, str] = {}
     if metadata_only and not settings.is_external("storage"):
         light = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
-    return load_catalog(CATALOG, **settings.iceberg_catalog_properties(), **light)
+    return load_catalog(settings.catalog, **settings.iceberg_catalog_properties(), **light)
+
+
+def jdbc_url(settings: Settings) -> str:
+    """The embedded catalog as Java's engines reach it."""
+    return f"jdbc:sqlite:{settings.catalog_file}?busy_timeout={CATALOG_BUSY_MILLISECONDS}"
+
+
+def spark_catalog(settings: Settings) -> dict[str, str]:
+    """The configuration of the embedded catalog in Spark; of a read-only look at a home, one that cannot commit."""
+    name = f"spark.sql.catalog.{settings.catalog}"
+    configuration = {
+        name: "org.apache.iceberg.spark.SparkCatalog",
+        f"{name}.type": "jdbc",
+        f"{name}.uri": jdbc_url(settings),
+        f"{name}.jdbc.schema-version": "V1",
+        f"{name}.warehouse": settings.warehouse_uri,
+        # Another engine's commit must be seen by the next statement; the default caches a table for 30 s.
+        f"{name}.cache-enabled": "false",
+    }
+    return configuration | {f"{name}.jdbc.open_mode": SQLITE_OPEN_READONLY} if settings.read_only else configuration
 
 
 def load_table(settings: Settings, layer: str, table: str) -> "Table":

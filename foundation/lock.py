@@ -32,6 +32,8 @@ def writer_lock(settings: Settings, name: str, wait_seconds: float = 900) -> Ite
     Raises:
         AssayError: the other writer was not done in time; the message names its process.
     """
+    if settings.read_only:
+        raise AssayError(f"{name} would be written in {settings.home}, which is only read here", "write in the branch")
     folder = settings.home / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.lock").open("a+") as file:

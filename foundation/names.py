@@ -50,13 +50,23 @@ def schema_prefix(environment: str) -> str:
     """
     if environment in UNPREFIXED:
         return ""
-    slug = re.sub(r"[^a-z0-9]+", "_", environment.lower()).strip("_")
-    if not slug:
+    name = slug(environment)
+    if not name:
         raise AssayError(
             f"ASSAY_ENV={environment!r} has no letter or digit", "name the environment, such as pr-42 or dev_ana"
         )
     # An identifier may not start with a digit in Trino. No other environment gets this prefix, as no slug starts with _.
-    return f"_{slug}__" if slug[0].isdigit() else f"{slug}__"
+    return f"_{name}__" if name[0].isdigit() else f"{name}__"
+
+
+def slug(environment: str) -> str:
+    """The letters and digits of an environment's name, with `_` between them; empty if it has none."""
+    return re.sub(r"[^a-z0-9]+", "_", environment.lower()).strip("_")
+
+
+def branch_catalog(branch: str) -> str:
+    """The Iceberg catalog of a branch environment, so that a name without it can never be one of its tables."""
+    return f"{CATALOG}_{slug(branch)}"
 
 
 def physical_name(environment: str, layer: str, table: str) -> PhysicalName:
@@ -73,3 +83,18 @@ def physical_name(environment: str, layer: str, table: str) -> PhysicalName:
     if layer not in LAYERS:
         raise AssayError(f"There is no layer {layer!r}", f"use one of {', '.join(LAYERS)}")
     return PhysicalName(CATALOG, f"{schema_prefix(environment)}{layer}", table)
+
+
+# Words that no column or table can have without quotes on each engine.
+_SQL = """
+alter and as asc between by case cast constraint create cross cube current_date current_time current_timestamp current_user
+deallocate delete desc describe distinct drop else end escape except execute exists extract false for from full group grouping
+having in inner insert intersect into is join left like limit localtime localtimestamp natural normalize not null on or order
+outer prepare prewhere recursive right rollup select skip table then trim true uescape union unnest using values when where with
+"""
+SQL_WORDS = frozenset(_SQL.split())
+
+
+def is_sql_word(name: str) -> bool:
+    """Whether a name could not stand in a statement without quotes."""
+    return name.lower() in SQL_WORDS

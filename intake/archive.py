@@ -116,7 +116,8 @@ def archived_file(settings: Settings, feed: str, sha256: str, path: str) -> Path
 @cache
 def _engine(url: str) -> sa.Engine:
     if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        if "mode=ro" not in url:
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         # 60 s: a scan of a whole year holds no lock, but a slow disk may hold the writer before us.
         engine = sa.create_engine(url, connect_args={"timeout": 60})
     else:
@@ -180,7 +181,12 @@ def _entries(settings: Settings, folder: Path, found: Listing) -> list[Path]:
     except OSError as error:
         found.misplaced.append(f"{_text_path(settings, folder)} cannot be read: {error.strerror}")
         return []
-    return [entry for entry in entries if not entry.name.startswith((".", "_")) and not entry.name.endswith(".tmp")]
+    return [entry for entry in entries if not is_unfinished(entry.name)]
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file of landing is hidden or temporary by its name, and so nobody's."""
+    return name.startswith((".", "_")) or name.endswith(".tmp")
 
 
 def _place(settings: Settings, entry: Path, day: date, found: Listing) -> None:

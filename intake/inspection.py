@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 # A header line longer than this is not a header.
 HEADER_BYTES = 1 << 16
+# Characters of a column's name, at most: Python's own limit of a field.
+MAX_NAME = 1 << 17
 # Text may be 100 times its gzip, not 1,000: more is a bomb, and is refused before the disk notices.
 MAX_EXPANSION = 200
 # Spark's parser ends the whole job at a line with more fields than this: one such file would sink its neighbours.
@@ -154,6 +156,7 @@ def _header(head: bytes, contract: Contract, day: date) -> Verdict:
         header = head.splitlines()[0].decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return f"header is not UTF-8: {error.reason} at byte {error.start}", None
+    csv.field_size_limit(MAX_NAME)  # of the process, and others read longer texts
     try:
         names = next(csv.reader([header]), [])
     except csv.Error as error:

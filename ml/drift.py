@@ -24,7 +24,7 @@ from foundation.settings import Settings
 from ml.features import CATEGORICAL, MODEL_COLUMNS, NUMERIC, on_days
 from ml.predicting import PREDICTIONS, champion_of
 from ml.promotion import month_of
-from ml.registry import RegisteredModel, RegistryDown, probabilities
+from ml.registry import RegisteredModel, RegistryDown, owner_of, probabilities
 from ml.tables import Columns, arrow_schema, open_table, replace_part
 from ml.training_set import TRAINING_SET, learnt_from
 
@@ -365,12 +365,12 @@ def _read_reference(
     settings: Settings, model: RegisteredModel, known: Mapping[str, "_Reference | AssayError"]
 ) -> _Reference:
     for one in known.values():
-        if isinstance(one, _Reference) and one.model.version == model.version:
+        if isinstance(one, _Reference) and one.model.run_id == model.run_id:
             return one
     learnt = learnt_from(settings, model)
     frame = _sample(learnt.frame)
     said = probabilities(settings, model, frame.filter(items=MODEL_COLUMNS))
-    (snapshot, *_) = learnt.snapshots[str(settings.table(*TRAINING_SET))]
+    (snapshot, *_) = learnt.snapshots[str(owner_of(settings, model).table(*TRAINING_SET))]
     return _Reference(model, frame.assign(**{SAID: said[SAID].to_numpy()}), snapshot)
 
 

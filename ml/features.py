@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_repo.definitions import AVAILABLE_AT as KNOWN_FROM
 from feature_repo.definitions import CALENDAR, CALENDAR_FEATURES, MEASURED, RATES, VIEWS
-from feature_repo.store import EVENT_TIMESTAMP, historical_features, online_features
+from feature_repo.service import EVENT_TIMESTAMP, historical_features, online_features
 from foundation.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def with_features(settings: Settings, flights: "pd.DataFrame", as_of: datetime |
         the moment.
 
     Raises:
-        AssayError: see `feature_repo.store.historical_features`.
+        AssayError: see `feature_repo.service.historical_features`.
     """
     import pandas as pd
 
@@ -119,7 +119,7 @@ def online_inputs(settings: Settings, flights: Sequence[Mapping[str, Any]]) -> O
         flights: each has `FLIGHT_COLUMNS`; `tailnum` may be None.
 
     Raises:
-        AssayError: see `feature_repo.store.online_features`.
+        AssayError: see `feature_repo.service.online_features`.
     """
     import numpy as np
     import pandas as pd

@@ -135,8 +135,9 @@ def predict(settings: Settings, days: Sequence[date], lineage: Mapping[str, str]
     known = with_features(settings, flights.loc[flights["flight_date"].isin(list(models))], as_of=clock.now(settings))
     refuse_leaks(known.frame)
     predicted: list[pd.DataFrame] = []
-    for model in {model.version: model for model in models.values()}.values():
-        of_model = [day for day, one in models.items() if one.version == model.version]
+    # Not by version: a branch's and its base's have the same numbers.
+    for model in {model.run_id: model for model in models.values()}.values():
+        of_model = [day for day, one in models.items() if one.run_id == model.run_id]
         try:
             predicted.append(_predicted(settings, known.frame.loc[known.frame["flight_date"].isin(of_model)], model))
         except RegistryDown:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from foundation.errors import AssayError
 from foundation.lock import writer_lock, writer_of
-from foundation.settings import Settings
+from foundation.settings import Settings, base_settings
 from ml.registry import GATE, MODEL, RegisteredModel, answering, connect, model_name, model_versions
 
 TAG = "decision."
@@ -97,7 +97,8 @@ def decisions(settings: Settings) -> list[Decision]:
 
 
 def champion(settings: Settings, month: date) -> RegisteredModel | None:
-    """The version that is valid in a month, by its log; None if there is none.
+    """The version that is valid in a month, by its log; None if there is none. A branch that has none of its own uses its
+    base's, which it never changes.
 
     Args:
         month: any day of it.
@@ -107,6 +108,8 @@ def champion(settings: Settings, month: date) -> RegisteredModel | None:
         RegistryDown: MLflow does not answer.
     """
     version = valid_in(decisions(settings), month_of(month))
+    if version is None and settings.base:
+        return champion(base_settings(settings), month)
     return None if version is None else _version(settings, version)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from foundation.errors import AssayError
 from foundation.names import schema_prefix
-from foundation.settings import Settings
+from foundation.settings import Settings, base_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +68,11 @@ class RegisteredModel:
 def model_name(settings: Settings) -> str:
     """The registered model's name: prefixed as tables are, so that a branch's model is never production's."""
     return f"{schema_prefix(settings.environment)}{MODEL}"
+
+
+def owner_of(settings: Settings, model: "RegisteredModel") -> Settings:
+    """The environment that made a version: a branch's models may be its base's, and what those learnt from is there, too."""
+    return settings if model.name == model_name(settings) else base_settings(settings)
 
 
 def experiment_name(settings: Settings) -> str:

@@ -403,7 +403,10 @@ def _decide(
         mlflow.log_params({f"{part}_from": getattr(parts, part)[0] for part in ("fit", "calibrate", "gate")})
         for name, figure in curves(labels, said).items():
             mlflow.log_figure(figure, f"plots/{name}.png")
-    return record(settings, model, verdict.passed, rival.version if rival else None, verdict.why, by)
+    why = verdict.why
+    if rival is not None and rival.name != model.name:
+        why += f"; the champion was the base's {rival.name}"
+    return record(settings, model, verdict.passed, rival.version if rival else None, why, by)
 
 
 def _page(settings: Settings, experiment: str, run_id: str) -> str | None:

@@ -26,7 +26,7 @@ from ml.features import (
     PREDICTED_BEFORE_DEPARTURE,
     with_features,
 )
-from ml.registry import RegisteredModel
+from ml.registry import RegisteredModel, owner_of
 from ml.tables import Columns, arrow_schema, replace_part
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def refuse_leaks(frame: "pd.DataFrame") -> None:
                 f"{name.removesuffix('__available_at')} of {len(late)} flights was available only after they were to be "
                 f"predicted; the first is {flight}: available {first[name]}, predicted as of {first[PREDICTED_AS_OF]}. "
                 "Nothing was written",
-                "look at how that feature is looked up (feature_repo/store.py), and report it: no model may see it",
+                "look at how that feature is looked up (feature_repo/service.py), and report it: no model may see it",
             )
 
 
@@ -231,6 +231,7 @@ def learnt_from(settings: Settings, model: RegisteredModel) -> Learnable:
         AssayError: the snapshot is gone.
     """
     first = date.fromisoformat(f"{model.month}-01")
+    settings = owner_of(settings, model)
     (snapshot, *_) = model.snapshots.get(str(settings.table(*TRAINING_SET)), (0,))
     table = load_table(settings, *TRAINING_SET)
     if table.snapshot_by_id(snapshot) is None:

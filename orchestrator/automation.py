@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from orchestrator.conditions import Blocked, Changed, RetryDue
+from orchestrator.conditions import Blocked, Changed, InTurn, NewCode, RequestedWith, RetryDue
 
 
 def any_partition(
     but_not_for: Sequence[dg.AssetKey] = (),
     views: Sequence[dg.AssetKey] = (),
     optional: Sequence[dg.AssetKey] = (),
+    earlier: Sequence[dg.AssetKey] = (),
 ) -> dg.AutomationCondition:
     """Make a partition when what it is made of changed, for any day, not only the latest: a late file is a file too. Make all
     that there are when what makes them changed. Try again what failed, three times.
@@ -28,21 +29,22 @@ def any_partition(
         views: upstream views. They must be there already: one that is being requested is another run's, as it has no
             partitions. Their change is no reason either: it would be one for each day that there is.
         optional: upstream assets that need not be there; when they come, the partition is made again.
+        earlier: upstream assets of which an earlier partition alone is read. What was just asked of them is another run's, which
+            Dagster does not see: it looks at the kind of the mapping, not at its offset. So these are waited for.
     """
     when, quiet = dg.AutomationCondition, {*but_not_for, *views}
-    requested_with = when.any_deps_match(when.will_be_requested())
-    if quiet:
-        requested_with = requested_with.ignore(dg.AssetSelection.assets(*quiet))
-    new_code = (when.code_version_changed() & ~when.missing()).since(when.newly_requested() | when.initial_evaluation())
-    due = Changed(but_not_for=frozenset(quiet)) | requested_with | new_code | RetryDue()
+    requested_with = RequestedWith(operand=when.will_be_requested())
+    if apart := {*quiet, *earlier}:
+        requested_with = requested_with.ignore(dg.AssetSelection.assets(*apart))
+    due = Changed(but_not_for=frozenset(quiet)) | requested_with | NewCode() | RetryDue()
     absent = when.any_deps_missing()
     if optional:
         absent = absent.ignore(dg.AssetSelection.assets(*optional))
     # The run of a request may take longer to be there than the next tick.
-    condition = due & ~when.newly_requested() & ~absent & ~when.any_deps_in_progress() & ~when.in_progress()
+    conditions = [due, ~Blocked(), ~when.newly_requested(), ~absent, ~when.any_deps_in_progress(), ~when.in_progress()]
     if views:
-        condition &= ~when.any_deps_match(when.missing()).allow(dg.AssetSelection.assets(*views))
-    return condition & ~Blocked()
+        conditions.append(~when.any_deps_match(when.missing()).allow(dg.AssetSelection.assets(*views)))
+    return InTurn(operands=conditions)
 
 
 def view_condition() -> dg.AutomationCondition:

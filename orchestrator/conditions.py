@@ -10,7 +10,7 @@ and not the daemon (`use_user_code_server`).
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import repeat
 from typing import Any
@@ -18,14 +18,19 @@ from typing import Any
 import dagster as dg
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.asset_graph_view.entity_subset import EntitySubset
+from dagster._core.definitions.declarative_automation.automation_condition import (
+    AutomationResult,
+    BuiltinAutomationCondition,
+)
 from dagster._core.definitions.declarative_automation.automation_context import AutomationContext
 from dagster._core.definitions.declarative_automation.operands.subset_automation_condition import (
     SubsetAutomationCondition,
 )
+from dagster._core.definitions.declarative_automation.operators import AndAutomationCondition, AnyDepsCondition
 from dagster._record import record
 
 from foundation.contract import load_contracts
-from orchestrator.attempts import PLANNED, newest, storage_of
+from orchestrator.attempts import PLANNED, Event, newest, storage_of
 from orchestrator.status import Problems
 from orchestrator.timeline import Timeline
 
@@ -38,9 +43,7 @@ Context = AutomationContext[dg.AssetKey]
 
 
 NO_PARTITIONS = (None,)
-# An event's number in the log, and its run.
-Event = tuple[int, str]
-NEVER: Event = (0, "")
+NEVER = Event(0, None, datetime.min.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,32 @@ class Seen:
         return (made[one.start] if len(one) == 1 else max(made[one.start : one.stop], default=NEVER) for one in reads)
 
 
+class InTurn(AndAutomationCondition[dg.AssetKey]):
+    """All of them, asked in turn while anything is left. Dagster's own goes on to ask the rest about nothing, which is most of
+    what a tick without a change would cost. So only the first may remember anything of an earlier tick."""
+
+    async def evaluate(self, context: Context) -> AutomationResult[dg.AssetKey]:
+        left, results = context.candidate_subset, []
+        for position, one in enumerate(self.operands):
+            if left.is_empty:
+                break
+            asked = context.for_child_condition(one, child_indices=[position], candidate_subset=left)
+            results.append(await asked.evaluate_async())
+            left = left.compute_intersection(results[-1].true_subset)
+        return AutomationResult(context, left, child_results=results)
+
+
+class RequestedWith(AnyDepsCondition[dg.AssetKey]):
+    """Dagster's own look at what is asked of an asset's parents, if any of them was asked for in this tick."""
+
+    async def evaluate(self, context: Context) -> AutomationResult[dg.AssetKey]:
+        requests = context.request_subsets_by_key
+        parents = context.asset_graph.get(context.key).parent_keys
+        if all(key not in requests or requests[key].is_empty for key in parents):
+            return AutomationResult(context, context.get_empty_subset())
+        return await super().evaluate(context)
+
+
 @record
 class Changed(SubsetAutomationCondition[dg.AssetKey]):
     """What it is made of changed after the newest attempt to make it began, by another run.
@@ -88,9 +117,33 @@ class Changed(SubsetAutomationCondition[dg.AssetKey]):
             part
             for parent in set(seen.times.parents(key)) - self.but_not_for
             for part, began, change in zip(parts, tried, seen.changes(key, parent), strict=True)
-            if change[0] > began[0] and (not change[1] or change[1] != began[1])
+            if change.id > began.id and (change.run_id is None or change.run_id != began.run_id)
         }
         return _those(context.candidate_subset, due)
+
+
+@record
+class NewCode(BuiltinAutomationCondition[dg.AssetKey]):
+    """It was made, and its code changed after the newest attempt to make it. Remembers the version, and which attempt was the
+    newest of all when it changed; what has no version cannot change."""
+
+    @property
+    def name(self) -> str:
+        return "code_changed_since_the_last_attempt"
+
+    def evaluate(self, context: Context) -> AutomationResult[dg.AssetKey]:
+        key, version = context.key, context.asset_graph.get(context.key).code_version
+        if version is None:
+            return AutomationResult(context, context.get_empty_subset())
+        seen = _seen(context.asset_graph_view)
+        newest, _, before = (context.cursor or f"0 {version}").partition(" ")
+        until = int(newest) if version == before else max(seen.tried[key], default=NEVER).id
+        due = {
+            part
+            for part, made, tried in zip(seen.parts(key), seen.made[key], seen.tried[key], strict=True)
+            if made is not NEVER and tried.id <= until
+        }
+        return AutomationResult(context, _those(context.candidate_subset, due), cursor=f"{until} {version}")
 
 
 @record
@@ -125,7 +178,7 @@ class RetryDue(SubsetAutomationCondition[dg.AssetKey]):
         if not failed:
             return _those(context.candidate_subset, ())
         changes = [seen.made[key], *(seen.changes(key, parent) for parent in seen.times.parents(key))]
-        newest_change = (max(events)[0] for events in zip(*changes, strict=True))
+        newest_change = (max(events).id for events in zip(*changes, strict=True))
         since = {one: at for one, at in zip(seen.parts(key), newest_change, strict=True) if one in failed}
         if not since:
             return _those(context.candidate_subset, ())
@@ -146,8 +199,10 @@ class RetryDue(SubsetAutomationCondition[dg.AssetKey]):
 @lru_cache(maxsize=1)
 def _seen(view: AssetGraphView) -> Seen:
     """The log as this tick sees it, read once for all assets: some 10 queries, where a few an asset would be hundreds."""
-    graph, times = view.asset_graph, _timeline(view.asset_graph)
+    graph = view.asset_graph
     keys = graph.get_all_asset_keys()
+    definitions = {graph.get(key).partitions_def for key in keys}
+    times = _timeline(graph, frozenset((one, one.get_last_partition_key()) for one in definitions if one is not None))
     with storage_of(view.instance).index_connection() as connection:
         made, planned = (newest(connection, graph, keys, kind) for kind in (MADE, PLANNED))
     at: dict[dg.AssetKey, list[Event]] = {}
@@ -155,29 +210,28 @@ def _seen(view: AssetGraphView) -> Seen:
     for key in keys:
         there = times.partitions(key)
         parts: Sequence[str | None] = NO_PARTITIONS if there is None else there.keys
-        at[key], plans = ([_event(events[key].get(one)) for one in parts] for events in (made, planned))
+        at[key], plans = ([events[key].get(one, NEVER) for one in parts] for events in (made, planned))
         # Told without a run (a rollback), it was tried in that moment.
         tried[key] = [
-            done if done[0] > plan[0] and (plan is NEVER or done[1] != plan[1]) else plan
+            done if done.id > plan.id and (plan is NEVER or done.run_id != plan.run_id) else plan
             for done, plan in zip(at[key], plans, strict=True)
         ]
     return Seen(times, at, tried, Problems(view.instance, times, graph.materializable_asset_keys))
 
 
-def _event(row: Any) -> Event:
-    return NEVER if row is None else (row.id, row.run_id)
-
-
 @lru_cache(maxsize=1)
-def _timeline(graph: Any) -> Timeline:
+def _timeline(graph: Any, newest_parts: Collection[tuple[dg.PartitionsDefinition, str | None]]) -> Timeline:
+    """The timeline of a graph, worked out again when there is a new day: the code server keeps its graph for weeks."""
     return Timeline(graph, load_contracts())
 
 
 def _those(subset: Subset, partitions: Collection[str | None]) -> Subset:
     """Some partitions of a subset; of an unpartitioned asset (None) all or nothing."""
+    if not partitions:
+        return subset.compute_difference(subset)
     if subset.is_partitioned:
         return subset.compute_intersection_with_partition_keys({one for one in partitions if one is not None})
-    return subset if partitions else subset.compute_difference(subset)
+    return subset
 
 
 def _tries(instance: dg.DagsterInstance, key: dg.AssetKey, since: Mapping[str | None, int]) -> dict[str | None, int]:

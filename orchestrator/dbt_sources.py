@@ -54,7 +54,7 @@ def _source(layer: str, description: str, tables: list[dict[str, Any]]) -> dict[
     return {
         "name": layer,
         "description": description,
-        "database": "lake",
+        "database": "{{ env_var('ASSAY_CATALOG', 'lake') }}",
         "schema": SCHEMA.format(layer),
         # Trino reads them; ClickHouse has views of its own, pinned to the snapshots of a run.
         "config": {"enabled": "{{ target.type == 'trino' }}"},

@@ -14,14 +14,16 @@ import dagster as dg
 from foundation.contract import Contract, load_contracts
 from foundation.settings import Settings, load
 from orchestrator.alert_sensor import alerts_sensor
+from orchestrator.assets.expectations import expectation_checks
 from orchestrator.assets.lake import lake_assets
 from orchestrator.assets.maintenance import maintenance_assets
 from orchestrator.assets.warehouse import dbt_assets_of, dbt_resource
 from orchestrator.automation import automation_sensor
 from orchestrator.checks import graph_of, standing_checks
 from orchestrator.domain import domain_assets
+from orchestrator.executor import in_process
 from orchestrator.gates import built_without_check
-from orchestrator.manifests import TARGETS, is_current
+from orchestrator.manifests import TARGETS, build_for_branch, is_current
 from orchestrator.partitions import daily_partitions, monthly_partitions
 from orchestrator.sensors import landing_sensor
 
@@ -42,6 +44,7 @@ def build_definitions(
     """
     feeds = load_contracts() if contracts is None else contracts
     daily = daily_partitions(feeds)
+    build_for_branch(settings)
     for target in TARGETS:
         if not is_current(settings, target):
             warnings.warn(f"dbt_project changed since its {target} manifest was built: run ./assay up", stacklevel=2)
@@ -53,15 +56,18 @@ def build_definitions(
     ]
     return dg.Definitions(
         assets=assets,
-        asset_checks=[standing_checks(settings, feeds, assets), built_without_check(assets, graph_of(assets))],
+        asset_checks=[
+            standing_checks(settings, feeds, assets),
+            built_without_check(assets, graph_of(assets)),
+            *expectation_checks(settings, feeds),
+        ],
         sensors=[
             automation_sensor(),
             alerts_sensor(settings),
             *[landing_sensor(settings, contract, daily) for contract in feeds.values()],
         ],
         resources={"dbt": dbt_resource(), **(resources or {})},
-        # One process: a step of its own process costs 2.5 s on two cores, and the work is done by the engines.
-        executor=dg.in_process_executor,
+        executor=in_process,
     )
 
 

@@ -8,9 +8,11 @@ place.
 import dagster as dg
 
 from foundation.settings import Settings
+from ml.expectations import TRAINING_SET
 from orchestrator.assets.features import feature_assets
 from orchestrator.assets.models import model_assets
 from orchestrator.assets.monitoring import monitoring_assets
+from quality.profile import Subject
 
 
 def domain_assets(
@@ -22,3 +24,8 @@ def domain_assets(
         *model_assets(settings, daily, monthly),
         *monitoring_assets(settings, daily),
     ]
+
+
+def domain_subjects() -> list[Subject]:
+    """What is expected of tables that neither a contract nor a dbt model declares."""
+    return [TRAINING_SET]

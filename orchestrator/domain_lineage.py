@@ -7,37 +7,41 @@ here: Dagster (lineage is asked for on the command line, which waits for nothing
 
 from collections.abc import Mapping, Sequence
 
-from feature_repo.definitions import AVAILABLE_AT, CALENDAR, CALENDAR_MADE_OF, VIEWS, View
+from feature_repo.definitions import ALL_VIEWS, AVAILABLE_AT, CALENDAR, CALENDAR_MADE_OF, SERVICE, VIEWS
 from ml.features import KEY, MODEL_COLUMNS, NUMERIC, PREDICTED_AS_OF
 from ml.training_set import LABEL, LABEL_AVAILABLE_AT, VIEW_AVAILABLE_AT
+from orchestrator.feature_lineage import FEAST, made_of
 from orchestrator.lineage import Made, Node
 
 FACTS, SCHEDULE = "gold/flight_facts", "silver/schedule"
 TRAINING_SET, MODEL = "models/arrival_delay_training_set", "models/arrival_delay"
 PREDICTIONS, DRIFT = "predictions/arrival_delay", "monitoring/arrival_delay_drift"
+# The files that make them: of two that one imports, only what is about rows.
+LOOKED_UP = (
+    *FEAST,
+    "feature_repo/definitions.py",
+    "feature_repo/service.py",
+    "feature_repo/offline.py",
+    "ml/features.py",
+    "ml/tables.py",
+)
+TRAINING_SET_CODE = ("ml/training_set.py", *LOOKED_UP)
+MODEL_CODE = ("ml/training.py", "ml/gate.py", "ml/metrics.py", "ml/promotion.py", "ml/scoring.py", "ml/served_model.py")
+PREDICTIONS_CODE = ("ml/predicting.py", "ml/served_model.py", "ml/scoring.py", *LOOKED_UP)
+DRIFT_CODE = ("ml/drift.py", "ml/tables.py")
+INPUTS = {"columns": tuple(MODEL_COLUMNS)}
 # What a flight's features are looked up by; a route is origin and dest.
 LOOKED_UP_BY = ("carrier", "origin", "dest", "tailnum", "scheduled_departure")
 
 
 def domain_columns() -> list[Made]:
     """An entry for each asset of domain_assets."""
-    return [*map(_view, VIEWS.values()), _training_set(), _model(), _predictions(), _drift()]
+    return [*map(made_of, ALL_VIEWS.values()), _training_set(), _model(), _predictions(), _drift()]
 
 
 def columns_of(asset: str) -> Mapping[str, Sequence[Node]]:
     """What the columns of one of them are made of, such as of `features/x`."""
     return next(made.columns for made in domain_columns() if made.asset == asset)
-
-
-def _view(view: View) -> Made:
-    gold = f"gold/{view.name}"
-    columns = (view.key, *view.counts, *view.numbers, AVAILABLE_AT)
-    return Made(
-        f"features/{view.name}",
-        f"Feast's view {view.name}",
-        {column: [Node(gold, column)] for column in columns},
-        [Node(gold, view.day)],
-    )
 
 
 def _training_set() -> Made:
@@ -57,6 +61,10 @@ def _training_set() -> Made:
         },
         # A flight without a label is not in it, and counted as cancelled or diverted.
         [*(Node(FACTS, name) for name in (*LOOKED_UP_BY, LABEL, "is_cancelled")), *_keys()],
+        TRAINING_SET_CODE,
+        {**INPUTS, "label": LABEL},
+        ("month", *KEY),
+        "flight_date",
     )
 
 
@@ -68,6 +76,8 @@ def _model() -> Made:
         "ml/training.py",
         {name: [Node(TRAINING_SET, name)] for name in learnt},
         [Node(TRAINING_SET, name) for name in chosen_by],
+        MODEL_CODE,
+        {**INPUTS, "label": LABEL, "service": SERVICE},
     )
 
 
@@ -91,6 +101,10 @@ def _predictions() -> Made:
             **_snapshots("schedule", *VIEWS),
         },
         [*(Node(SCHEDULE, name) for name in (*LOOKED_UP_BY, "flight_date")), *_keys()],
+        PREDICTIONS_CODE,
+        INPUTS,
+        KEY,
+        "flight_date",
     )
 
 
@@ -116,6 +130,10 @@ def _drift() -> Made:
             **dict.fromkeys(whole, ()),
         },
         [Node(PREDICTIONS, "flight_date"), Node(TRAINING_SET, "flight_date")],
+        DRIFT_CODE,
+        INPUTS,
+        ("flight_date", "column_name", "statistic"),
+        "flight_date",
     )
 
 

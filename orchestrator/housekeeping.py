@@ -42,6 +42,8 @@ def prune_logs(settings: Settings, days: float) -> Removal:
     to their last 10 MB."""
     done = Removal()
     rotated = (*SERVICES, "supervisord")
+    if settings.base:
+        return done  # the services are the base's, and so are their logs
     logs = settings.services_dir / "logs"
     for file in sorted(logs.iterdir()) if logs.exists() else []:
         if not file.name.startswith(tuple(f"{name}.log" for name in rotated)):

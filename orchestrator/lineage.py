@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import version
@@ -51,12 +51,20 @@ class Made:
         how: what makes it so: the file that declares it.
         columns: nothing for one that is constant, or made by the platform.
         rows: what chooses its rows, and what is read otherwise without being part of a column.
+        code: the Python files that make it; whoever changes one changes it. Contracts' and dbt's tables need none.
+        recipe: what else it is made by, such as values that other files hold.
+        keys: of a table, the columns that name a row.
+        day: of a table, the column that says of which day a row is.
     """
 
     asset: str
     how: str
     columns: Mapping[str, Sequence[Node]]
     rows: Sequence[Node] = ()
+    code: Sequence[str] = ()
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    keys: Sequence[str] = ()
+    day: str | None = None
 
     @property
     def nodes(self) -> list[Node]:

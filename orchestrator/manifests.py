@@ -11,19 +11,25 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from deploy.embedded.environment import exports
+from foundation.contract import load_contracts
 from foundation.errors import AssayError
+from foundation.lock import writer_lock
 from foundation.names import schema_prefix
 from foundation.settings import PROJECT, Settings
+from orchestrator.dbt_sources import write_feed_sources
 
 DBT_PROJECT = PROJECT / "dbt_project"
 TARGETS = ("trino", "clickhouse")
 # What dbt reads of the project; its own output and logs are not.
 READ = ("*.sql", "*.yml", "*.yaml", "*.csv", "*.md")
 WRITTEN = ("target", "logs", "dbt_packages")
+# Beside a manifest whose models could not be rendered: why.
+UNRENDERED = "unrendered.txt"
 ANY_RANGE = {"ASSAY_RANGE_START": "2000-01-01", "ASSAY_RANGE_END": "2000-01-01"}
 
 
@@ -38,10 +44,26 @@ def manifest_file(settings: Settings, target: str) -> Path:
     Raises:
         AssayError: it was never built.
     """
+    build_for_branch(settings)
     file = manifest_dir(settings, target) / "manifest.json"
     if not file.exists():
         raise AssayError(f"dbt's manifest for {target} is missing from {file.parent}", "run ./assay up")
     return file
+
+
+def why_unrendered(settings: Settings, target: str) -> str:
+    """Why a manifest lacks the SQL of its models: what dbt said; empty if it has it."""
+    file = manifest_dir(settings, target) / UNRENDERED
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+def build_for_branch(settings: Settings) -> None:
+    """What `up` does for a home: a branch has none, and its code changes all day. Seconds after a change, else nothing."""
+    if settings.base is None or all(is_current(settings, target) for target in TARGETS):
+        return
+    write_feed_sources(load_contracts())
+    with writer_lock(settings, "dbt.manifests"), ThreadPoolExecutor() as pool:
+        list(pool.map(lambda target: build(settings, target), TARGETS))
 
 
 def is_current(settings: Settings, target: str) -> bool:
@@ -62,7 +84,8 @@ def build(settings: Settings, target: str) -> None:
     fingerprint = _fingerprint(settings)
     folder = manifest_dir(settings, target)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "project.sha256").unlink(missing_ok=True)
+    for name in ("project.sha256", UNRENDERED):
+        (folder / name).unlink(missing_ok=True)
     # The addresses must be those of later calls: dbt parses everything again when its profile has changed.
     variables = {**exports(settings), "DBT_TARGET_PATH": str(folder), "DBT_LOG_PATH": str(folder)}
     try:
@@ -72,6 +95,7 @@ def build(settings: Settings, target: str) -> None:
     except AssayError as error:
         # A model that cannot be rendered fails its own run; the others must load. What cannot be parsed fails here.
         _dbt(["parse", "--target", target], variables)
+        (folder / UNRENDERED).write_text(error.what, encoding="utf-8")
         warnings.warn(f"column lineage on {target} is coarse, as the SQL is not known: {error.what}", stacklevel=2)
     (folder / "project.sha256").write_text(fingerprint)
 
@@ -141,8 +165,11 @@ def _dbt(words: Sequence[str], variables: Mapping[str, str]) -> None:
         text=True,
     )
     if done.returncode:
+        # Trino's client says on every call that it keeps no token.
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        said = "\n".join(line for line in lines if not line.startswith("INFO:"))
         raise AssayError(
-            f"dbt {' '.join(words[:3])} failed on dbt_project:\n{(done.stdout + done.stderr).strip()}",
+            f"dbt {' '.join(words[:3])} failed on dbt_project:\n{said}",
             "correct the file that it names, then run this again",
         )
 

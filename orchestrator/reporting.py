@@ -16,6 +16,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
+from dagster_shared.record import copy
 
 from foundation.contract import Contract
 from foundation.errors import AssayError
@@ -88,8 +89,6 @@ def report_check(context: dg.AssetExecutionContext, result: dg.AssetCheckResult,
     """Says what a check found of each day of a run: Dagster attributes the result that a step yields to no partition. Call it
     when the asset was materialized: a check from before a materialization says nothing of it.
 
-    Written at once, as materializations are (decision 17).
-
     Args:
         result: what the step yields for all days, with its asset and name.
         days: whether the check passed.
@@ -98,32 +97,45 @@ def report_check(context: dg.AssetExecutionContext, result: dg.AssetCheckResult,
     assert result.check_name is not None
     key = dg.AssetCheckKey(result.asset_key, result.check_name)
     blocking = any(spec.key == key and spec.blocking for spec in context.assets_def.check_specs)
-    newest = context.instance.get_latest_storage_id_by_partition(
-        key.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION
-    )
-    batch, now = str(uuid.uuid4()), time.time()
-    for number, (day, passed) in enumerate(days.items(), start=1):
-        # Without the materialization that it looked at, Dagster holds a result for outdated.
-        made = newest.get(str(day))
-        target = made and AssetCheckEvaluationTargetMaterializationData(
-            storage_id=made, run_id=context.run.run_id, timestamp=now
-        )
-        DagsterEvent.from_step(
-            dg.DagsterEventType.ASSET_CHECK_EVALUATION,
-            context.get_step_execution_context(),
+    report_checks(
+        context.op_execution_context,
+        [
             dg.AssetCheckEvaluation(
                 asset_key=key.asset_key,
                 check_name=key.name,
                 passed=passed,
                 metadata=result.metadata,
-                target_materialization_data=target or None,
                 severity=result.severity,
                 description=result.description,
                 blocking=blocking,
                 partition=str(day),
-            ),
-            f"Check {key.name} of {key.asset_key.to_user_string()} {day}: {'passed' if passed else 'did not pass'}",
-            DagsterEventBatchMetadata(batch, is_end=number == len(days)),
+            )
+            for day, passed in days.items()
+        ],
+    )
+
+
+def report_checks(context: dg.OpExecutionContext, evaluations: Sequence[dg.AssetCheckEvaluation]) -> None:
+    """`context.log_event` for the evaluations of one asset's days at once: one by one each is a transaction of its own, 13 ms on
+    a quiet machine, 5 s for a year (decision 17)."""
+    batch, now, made = str(uuid.uuid4()), time.time(), dict[str, int]()
+    if evaluations:
+        made = context.instance.get_latest_storage_id_by_partition(
+            evaluations[0].asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION
+        )
+    for number, one in enumerate(evaluations, start=1):
+        # Without the materialization that it looked at, Dagster holds a result for outdated.
+        looked_at = made.get(one.partition or "")
+        target = looked_at and AssetCheckEvaluationTargetMaterializationData(
+            storage_id=looked_at, run_id=context.run.run_id, timestamp=now
+        )
+        DagsterEvent.from_step(
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+            context.get_step_execution_context(),
+            copy(one, target_materialization_data=target or None),
+            f"Check {one.check_name} of {one.asset_key.to_user_string()} {one.partition}: "
+            f"{'passed' if one.passed else 'did not pass'}",
+            DagsterEventBatchMetadata(batch, is_end=number == len(evaluations)),
         )
 
 

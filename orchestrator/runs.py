@@ -5,6 +5,7 @@ how it is printed. A run is recorded in the home's Dagster instance, where the U
 """
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from foundation.settings import PROJECT
 from orchestrator.sensors import RANGE_END, RANGE_START
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.3
 PROCESS_TAG = "assay/process"
+OURS = "foundation.errors.AssayError: "
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def execute(
             if done:
                 break
         success = future.result()
-    return _report(instance, run_id, success)
+    return report_of(instance, run_id, success)
 
 
 def fail_abandoned(instance: "dg.DagsterInstance") -> None:
@@ -103,7 +106,8 @@ def _finished_within(future: object, seconds: float) -> bool:
     return bool(wait([future], timeout=seconds).done)
 
 
-def _report(instance: "dg.DagsterInstance", run_id: str, success: bool) -> RunReport:
+def report_of(instance: "dg.DagsterInstance", run_id: str, success: bool) -> RunReport:
+    """What a run left in the log: seconds, what failed steps said, checks."""
     import dagster as dg
 
     seconds = {
@@ -128,11 +132,13 @@ def _report(instance: "dg.DagsterInstance", run_id: str, success: bool) -> RunRe
 
 
 def _cause(error: "dg.SerializableErrorInfo | None") -> str:  # pyright: ignore[reportAttributeAccessIssue]
-    """The innermost message of a chain of errors, which is ours."""
+    """The innermost message of a chain of errors, which is ours; of another one also where it came from."""
     while error is not None and error.cause is not None:
         error = error.cause
-    return (
-        error.message.strip().removeprefix("foundation.errors.AssayError: ")
-        if error is not None
-        else "it failed silently"
-    )
+    if error is None:
+        return "it failed silently"
+    text = error.message.strip()
+    if text.startswith(OURS):
+        return text.removeprefix(OURS)
+    own = re.findall(rf'File "{re.escape(str(PROJECT))}/(?!\.venv/)([^"]+)", line (\d+)', "".join(error.stack))
+    return f"{own[-1][0]}:{own[-1][1]}: {text}" if own else text

@@ -53,10 +53,17 @@ def settle_properties(spark: "SparkSession", name: PhysicalName, table: "Table")
         spark.sql(f"alter table {name} set tblproperties ({listed})")
 
 
+def is_clone(table: "Table") -> bool:
+    """Whether files of it are another table's, as a branch's clone has them (clone.py): Iceberg refuses to delete any."""
+    return table.properties.get("gc.enabled") == "false"
+
+
 def expirable(table: "Table", pinned: Collection[int], before: datetime, keep_last: int) -> list[int]:
     """The snapshots that may go: older than `before`, not among the last `keep_last` that readers of `main` saw, and named
     by nobody: no branch, no tag, no pin."""
     metadata = table.metadata
+    if is_clone(table):
+        return []
     seen = list(dict.fromkeys(entry.snapshot_id for entry in reversed(metadata.snapshot_log)))
     kept = {ref.snapshot_id for ref in metadata.refs.values()} | set(seen[:keep_last]) | set(pinned)
     cutoff = before.timestamp() * 1000
@@ -113,6 +120,8 @@ def remove_orphans(
     Returns:
         What was deleted.
     """
+    if is_clone(table):
+        return []
     found = spark.sql(
         f"call {name.catalog}.system.remove_orphan_files(table => '{name.in_catalog}', dry_run => true, "
         f"older_than => timestamp '{before:%Y-%m-%d %H:%M:%S}')"

@@ -8,7 +8,7 @@ check passed; never one in between.
 import hashlib
 import importlib.util
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from importlib import import_module
@@ -34,6 +34,8 @@ BRANCH = "audit"
 TRANSFORMS = Path(__file__).parent / "silver"
 # classify left each day in one task: another shuffle before writing would change nothing.
 IN_PLACE = {"distribution-mode": "none"}
+# Looks at the branch's snapshot of some parts, and says which of them must not be published and why.
+Judge = Callable[[int, "Sequence[Part]"], "Mapping[Part, AssayError]"]
 
 
 @dataclass
@@ -59,7 +61,11 @@ class SilverWrite:
 
 
 def refine(
-    settings: Settings, contract: Contract, days: Sequence[date] | None, lineage: Mapping[str, str]
+    settings: Settings,
+    contract: Contract,
+    days: Sequence[date] | None,
+    lineage: Mapping[str, str],
+    judge: Judge | None = None,
 ) -> SilverWrite:
     """Bronze to Silver and quarantine for some days (None: all of a full feed), as the one writer of both. See
     `write_silver`."""
@@ -68,7 +74,7 @@ def refine(
     with writer_lock(settings, f"silver.{contract.feed}"), connect(settings) as spark:
         # Asked before Bronze is read: what is noted as being there by now is in what is read.
         held = [v for v in versions_of(settings, contract.feed, days) if v.bronze_snapshot is not None]
-        written = write_silver(spark, settings, contract, days, lineage)
+        written = write_silver(spark, settings, contract, days, lineage, judge)
     sequences: dict[Part, list[int]] = {part: [] for part in written.parts}
     for version in held:
         sequences[None if days is None else version.day].append(version.sequence)
@@ -95,12 +101,14 @@ def write_silver(
     contract: Contract,
     days: Sequence[date] | None,
     lineage: Mapping[str, str],
+    judge: Judge | None = None,
 ) -> SilverWrite:
     """Replaces parts of a feed's Silver table (the good ones) and of its quarantine (all of them).
 
     Args:
         days: the days to make from Bronze, None for all of a full feed; a day that Bronze does not have is reported as bad.
         lineage: properties that the snapshots shall carry.
+        judge: asked once, when the branch holds what it should; what it refuses is not published.
     """
     from pyspark.sql import functions as F
 
@@ -127,7 +135,7 @@ def write_silver(
             .overwrite(chosen)
         )
         rows = _transform(spark, settings, contract, accepted_rows(classified, contract), refs)
-        _publish(spark, silver, contract, rows, outcomes, options)
+        _publish(spark, silver, contract, rows, outcomes, options, judge)
     finally:
         classified.unpersist()
     return SilverWrite(outcomes, snapshot_id(spark, silver), snapshot_id(spark, quarantine), source, refs)
@@ -233,9 +241,11 @@ def _publish(
     rows: "DataFrame",
     outcomes: Mapping[Part, PartOutcome],
     options: Mapping[str, str],
+    judge: Judge | None,
 ) -> None:
     """Writes the good parts to a branch, checks what is there, and moves `main`. A part that fails its check is left out,
-    and the branch is made again without it."""
+    and the branch is made again without it. The parts left are not judged again: their rows are the same, and a range of
+    which each month were judged against the one refused before it would be written a dozen times."""
     while good := [part for part, outcome in outcomes.items() if outcome.error is None]:
         spark.sql(f"alter table {silver} create or replace branch {BRANCH}")
         chosen = _in_days(contract.days.column if contract.days else "", good)
@@ -247,7 +257,12 @@ def _publish(
                 f"silver/{contract.feed}{part_name(part)}: {why}",
                 f"correct transform in spark_assets/silver/{contract.feed}.py",
             )
-        if not failed:
+        refused: Mapping[Part, AssayError] = {}
+        if judge is not None and not failed:
+            refused, judge = judge(snapshot_id(spark, silver, BRANCH), good), None
+        for part, error in refused.items():
+            outcomes[part].error = error
+        if not failed and not refused:
             spark.sql(f"call {silver.catalog}.system.fast_forward('{silver.in_catalog}', 'main', '{BRANCH}')").collect()
             break
     spark.sql(f"alter table {silver} drop branch if exists {BRANCH}")

@@ -3,11 +3,11 @@
 Belongs here: DDL from a contract, snapshot ids. Does not belong here: rows.
 """
 
-import re
 from datetime import date
 from typing import TYPE_CHECKING
 
 from foundation.contract import Contract
+from foundation.contract_changes import widens
 from foundation.errors import AssayError
 from foundation.names import PhysicalName
 
@@ -26,8 +26,6 @@ CORRUPT = "corrupt_record"
 Columns = dict[str, tuple[str, str]]
 # What is written, judged and published as one: a day, or the whole table of a full feed (None).
 Part = date | None
-# What Iceberg can widen without touching a file. https://iceberg.apache.org/spec/#schema-evolution
-WIDER = {("int", "bigint"), ("float", "double")}
 
 
 def part_name(part: Part) -> str:
@@ -92,7 +90,7 @@ def _evolve(spark: "SparkSession", name: PhysicalName, columns: Columns) -> None
             changes.append(f"add column `{column}` {kind} comment {_quoted(text)}")
             continue
         old = there[column].dataType.simpleString()
-        if old != kind and not _widens(old, kind):
+        if old != kind and not widens(old, kind):
             raise AssayError(
                 f"{name} has {column} as {old}, and its contract would make it {kind}, which not every row fits",
                 f"write physicalType: {old} again, or add a column of another name",
@@ -103,14 +101,6 @@ def _evolve(spark: "SparkSession", name: PhysicalName, columns: Columns) -> None
             changes.append(f"alter column `{column}` comment {_quoted(text)}")
     for change in changes:
         spark.sql(f"alter table {name} {change}")
-
-
-def _widens(old: str, new: str) -> bool:
-    decimals = [re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", kind) for kind in (old, new)]
-    if decimals[0] and decimals[1]:
-        (precision, scale), (wider, same) = (match.groups() for match in decimals if match)
-        return int(wider) >= int(precision) and scale == same
-    return (old, new) in WIDER
 
 
 def snapshot_id(spark: "SparkSession", name: PhysicalName, ref: str = "main") -> int:

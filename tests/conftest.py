@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from foundation.settings import PROJECT, Settings, load
+from foundation.settings import PROJECT, VARIABLES, Settings, load
 
-OURS = ("ASSAY_", "DAGSTER_", "DBT_", "SPARK_", "TRINO_", "CLICKHOUSE_", "MLFLOW_", "ICEBERG_", "FEAST_")
 KEPT = ("ASSAY_CACHE", "ASSAY_PYTHON", "ASSAY_TEST_HOME")
-for name in [name for name in os.environ if name.startswith(OURS) and name not in KEPT]:
+for name in [name for name in os.environ if name.startswith(VARIABLES) and name not in KEPT]:
     del os.environ[name]
 
 # What a person's shell has: libraries used by tests write variables of their own (MLflow its address), which would make a

@@ -3,7 +3,7 @@
     CLICKHOUSE_PASSWORD=... python -m deploy.embedded.clickhouse_server --path DIR --port 8123
 
 What belongs here: the HTTP protocol (authentication, parameters, answers, errors' status) and the rule that one process
-owns a data directory. What does not: schemas, data, users, retries, and anything a client can say in SQL.
+owns a data directory. What does not: schemas, data, users (clickhouse_users), retries, and anything a client can say in SQL.
 
 How it behaves where it had to choose:
 - A body is received whole (on disk beyond 8 MiB) before the engine sees a row: a short body inserts nothing.
@@ -21,7 +21,6 @@ import contextlib
 import dataclasses
 import email
 import fcntl
-import hmac
 import json
 import os
 import re
@@ -43,6 +42,7 @@ from deploy.embedded import clickhouse_codecs as codecs
 from deploy.embedded import clickhouse_engine as engine
 from deploy.embedded.clickhouse_codecs import MEBIBYTE
 from deploy.embedded.clickhouse_engine import ClickHouseError, Engine, Statement
+from deploy.embedded.clickhouse_users import READS, Users, confine
 
 # fmt: off
 # Parameters the HTTP interface consumes; every other one is a setting of the query.
@@ -51,7 +51,6 @@ NOT_SETTINGS = frozenset((
     "query_id", "user", "password", "quota_key", "role", "compress", "decompress", "buffer_size",
     "wait_end_of_query", "client_protocol_version", "stacktrace", "readonly",
 ))
-READS = frozenset(("SELECT", "WITH", "FROM", "VALUES", "SHOW", "DESC", "DESCRIBE", "EXISTS", "EXPLAIN", "CHECK"))
 # Each block the engine streams is encoded by itself: only formats without header and footer may be concatenated.
 STREAMABLE = frozenset((
     "Native", "TabSeparated", "TSV", "TabSeparatedRaw", "TSVRaw", "CSV", "RowBinary", "JSONEachRow", "JSONCompactEachRow",
@@ -96,8 +95,8 @@ class Reply:
 class Application:
     """One ASGI application; the engine's work is done in threads, of which a waiting KILL QUERY always gets one."""
 
-    def __init__(self, opened: Engine, user: str, password: str) -> None:
-        self.engine, self.user, self.password = opened, user, password
+    def __init__(self, opened: Engine, users: Users) -> None:
+        self.engine, self.users = opened, users
         self.threads = ThreadPoolExecutor(512, "request")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -106,7 +105,7 @@ class Application:
         try:
             reply = self.without_query(request)
             if not reply:
-                self.authenticate(request)
+                prefix = self.authenticate(request)
                 with codecs.spool() as body:
                     more = True
                     while more:
@@ -115,7 +114,7 @@ class Application:
                             return  # the body ended early: the engine has seen nothing
                         body.write(message.get("body", b""))
                         more = message.get("more_body", False)
-                    reply = await work(self.threads, self.answer, request, body)
+                    reply = await work(self.threads, self.answer, request, body, prefix)
         except ClickHouseError as error:
             reply = failed(error)
         except Exception as error:  # noqa: BLE001  a client gets an answer, whatever it is
@@ -144,7 +143,8 @@ class Application:
             return Reply(f"There is no handle {request.path}\n".encode(), 404)
         return None
 
-    def authenticate(self, request: Request) -> None:
+    def authenticate(self, request: Request) -> str:
+        """What the databases that this user may change begin with; empty for the owner."""
         user = request.headers.get("x-clickhouse-user", request.params.get("user", "default"))
         password = request.headers.get("x-clickhouse-key", request.params.get("password", ""))
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
@@ -153,12 +153,9 @@ class Application:
                 user, _, password = base64.b64decode(value).decode().partition(":")
             except ValueError:
                 user = password = ""  # not base64 of UTF-8: simply wrong
-        same_user = hmac.compare_digest(user.encode(), self.user.encode())
-        if not (hmac.compare_digest(password.encode(), self.password.encode()) and same_user):
-            why = "Authentication failed: password is incorrect, or there is no user with such name."
-            raise ClickHouseError(516, f"{user}: {why} (AUTHENTICATION_FAILED)")
+        return self.users.prefix_of(user, password)
 
-    def answer(self, request: Request, received: Any) -> Reply:
+    def answer(self, request: Request, received: Any, prefix: str) -> Reply:
         params, headers = request.params, request.headers
         try:
             body = codecs.unpacked(received, headers.get("content-encoding", ""), request.asks("decompress"))
@@ -182,6 +179,8 @@ class Application:
         bound = {name[6:]: value for name, value in params.items() if name.startswith("param_")}
         settings = self.settings(request, statement.verb)
         database = params.get("database") or headers.get("x-clickhouse-database")
+        if prefix:
+            confine(statement, prefix, database)
         with contextlib.ExitStack() as held:
             connection = held.enter_context(self.engine.handle(params, settings, database, statement.verb))
             if statement.insert:
@@ -332,6 +331,7 @@ def main() -> None:
         "--host", default="127.0.0.1", help="the engine can read any file this user can: keep it local"
     )
     arguments.add_argument("--port", type=int, default=8123)
+    arguments.add_argument("--users", type=Path, help="a JSON file: user to password and prefix of its databases")
     given = arguments.parse_args()
     user, password = os.environ.get("CLICKHOUSE_USER") or "default", os.environ.get("CLICKHOUSE_PASSWORD")
     if not password:
@@ -357,7 +357,7 @@ def main() -> None:
         raise SystemExit(f"clickhouse: cannot listen on {given.host}:{given.port}: {error}") from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn takes them over, and sends them once more when it is done
-    application = Application(opened, user, password)
+    application = Application(opened, Users(user, password, given.users))
     config = uvicorn.Config(
         application, lifespan="off", log_config=None, access_log=False, server_header=False, log_level="critical",
         timeout_keep_alive=3600, timeout_graceful_shutdown=5,

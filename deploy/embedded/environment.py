@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from foundation.names import schema_prefix
-from foundation.settings import PROJECT, Settings
+from foundation.settings import BRANCH, BRANCH_USERS, PROJECT, Settings
 
 # The part (a key of `foundation.settings.PRODUCTION_VARIABLES`) that each exported address belongs to.
 ADDRESSES = {
@@ -50,9 +50,12 @@ def exports(settings: Settings) -> dict[str, str]:
     clickhouse_host, clickhouse_port = settings.clickhouse_address
     variables = {
         "ASSAY_HOME": str(settings.home),
-        "ASSAY_ENV": settings.environment,
+        **_named(settings),
+        "ASSAY_CATALOG": settings.catalog,
         "ASSAY_CACHE": str(settings.cache),
-        "ASSAY_EMBEDDED": ",".join(part for part in ADDRESSES if not settings.is_external(part)),
+        "ASSAY_EMBEDDED": ",".join(
+            [part for part in ADDRESSES if not settings.is_external(part)] + [BRANCH_USERS] * bool(settings.base)
+        ),
         "ASSAY_SCHEMA_PREFIX": schema_prefix(settings.environment),
         # What dbt writes, reads and is. A person's shell has others (orchestrator/dbt_environment.py), which must not
         # reach Dagster's runs.
@@ -98,6 +101,12 @@ def exports(settings: Settings) -> dict[str, str]:
     if os.environ.get("ASSAY_NOW"):
         variables["ASSAY_NOW"] = os.environ["ASSAY_NOW"]
     return variables
+
+
+def _named(settings: Settings) -> dict[str, str]:
+    if settings.base is None:
+        return {"ASSAY_ENV": settings.environment}
+    return {"ASSAY_ENV": BRANCH, "ASSAY_BRANCH": settings.environment, "ASSAY_BASE": str(settings.base)}
 
 
 def with_first(entry: str, path: str) -> str:

@@ -22,13 +22,12 @@ from deploy.embedded.leftovers import HOME, SERVICE
 from deploy.embedded.ports import HOST, PORT_NAMES
 from deploy.embedded.runtimes import Runtimes
 from foundation.errors import AssayError
+from foundation.lake import CATALOG_BUSY_MILLISECONDS, jdbc_url, spark_catalog
 from foundation.names import CATALOG
 from foundation.settings import PROJECT, Settings
 
 SERVICES = ("spark", "trino", "clickhouse", "mlflow", "dagster-code", "dagster-webserver", "dagster-daemon")
 DEFINITIONS = "orchestrator.definitions"
-# A commit waits this long for another engine's commit to the SQLite catalog (the driver's default is 3 s).
-CATALOG_BUSY_MILLISECONDS = 30_000
 NEVER = "36500d"
 # Python's and Dagster's own sockets add up to 40 characters to this.
 SCRATCH_PATH_LIMIT = 60
@@ -69,23 +68,21 @@ def address(settings: Settings, service: str, ports: dict[str, int]) -> str:
 
 def prepare_home(settings: Settings) -> None:
     """Makes the folders and files that must be there before the first service starts; keeps those that are."""
-    home = settings.home
-    for folder in (
-        "warehouse",
-        "spark",
-        "trino",
-        "mlflow/artifacts",
-        "feast",
-        "services/launch",
-        "services/logs",
-        "services/tmp",
-    ):
-        (home / folder).mkdir(parents=True, exist_ok=True)
-    for folder in (settings.dagster_home, settings.clickhouse_dir, settings.landing, settings.archive):
-        folder.mkdir(parents=True, exist_ok=True)
+    for folder in ("spark", "trino", "mlflow/artifacts", "services/launch", "services/logs", "services/tmp"):
+        (settings.home / folder).mkdir(parents=True, exist_ok=True)
+    settings.clickhouse_dir.mkdir(parents=True, exist_ok=True)
     password = settings.services_dir / "clickhouse.password"
     if not password.exists():
         write_private(password, secrets.token_urlsafe(24) + "\n")
+    prepare_data(settings)
+
+
+def prepare_data(settings: Settings) -> None:
+    """The part of a home that belongs to no service; a branch's home has this alone."""
+    for folder in ("warehouse", "feast"):
+        (settings.home / folder).mkdir(parents=True, exist_ok=True)
+    for folder in (settings.dagster_home, settings.landing, settings.archive):
+        folder.mkdir(parents=True, exist_ok=True)
     dagster = settings.dagster_home / "dagster.yaml"
     if not dagster.exists():
         dagster.write_text(DAGSTER_YAML.replace("HISTORY", str(settings.dagster_home / "history" / "runs")))
@@ -166,8 +163,9 @@ def programs(settings: Settings, ports: dict[str, int], runtimes: Runtimes | Non
     return found
 
 
-def _catalog_url(settings: Settings) -> str:
-    return f"jdbc:sqlite:{settings.catalog_file}?busy_timeout={CATALOG_BUSY_MILLISECONDS}"
+def clickhouse_users(settings: Settings) -> Path:
+    """The users of the embedded ClickHouse beside its owner: those of branches (deploy/embedded/branches.py)."""
+    return settings.services_dir / "clickhouse.users"
 
 
 def _java(binary: Path, settings: Settings) -> list[str]:
@@ -200,13 +198,7 @@ def spark(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
         # Errors would carry some 150 lines of the server's stack otherwise.
         "spark.sql.connect.serverStacktrace.enabled": "false",
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
-        f"spark.sql.catalog.{CATALOG}": "org.apache.iceberg.spark.SparkCatalog",
-        f"spark.sql.catalog.{CATALOG}.type": "jdbc",
-        f"spark.sql.catalog.{CATALOG}.uri": _catalog_url(settings),
-        f"spark.sql.catalog.{CATALOG}.jdbc.schema-version": "V1",
-        f"spark.sql.catalog.{CATALOG}.warehouse": settings.warehouse_uri,
-        # Another engine's commit must be seen by the next statement; the default caches a table for 30 s.
-        f"spark.sql.catalog.{CATALOG}.cache-enabled": "false",
+        **spark_catalog(settings),
     }
     return [
         *_java(runtimes.java21, settings),
@@ -228,28 +220,15 @@ def spark(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
     ]
 
 
-def trino(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
-    """Trino, coordinator and worker in one, with the one catalog that everything shares."""
-    etc = settings.services_dir / "trino"
-    (etc / "catalog").mkdir(parents=True, exist_ok=True)
-    config = {
-        "coordinator": "true",
-        "node-scheduler.include-coordinator": "true",
-        "http-server.http.port": str(port),
-        "http-server.log.enabled": "false",
-        "discovery.uri": f"http://{HOST}:{port}",
-        "catalog.management": "static",
-        # The heap is 1536 MB: 700 for queries, 400 for what Trino does not count, the rest for itself.
-        "query.max-memory": "700MB",
-        "query.max-memory-per-node": "700MB",
-        "memory.heap-headroom-per-node": "400MB",
-    }
-    lake = {
-        "connector.name": "iceberg",
+def trino_catalog(settings: Settings) -> dict[str, str]:
+    """The properties of the Iceberg catalog of a home or a branch in Trino."""
+    # A branch's full refresh must say gc.enabled=false again: Trino's CREATE OR REPLACE forgets it (spark_assets/clone.py).
+    of_branch = {"iceberg.allowed-extra-properties": "gc.enabled"} if settings.base else {}
+    return of_branch | {
         "iceberg.catalog.type": "jdbc",
-        "iceberg.jdbc-catalog.catalog-name": CATALOG,
+        "iceberg.jdbc-catalog.catalog-name": settings.catalog,
         "iceberg.jdbc-catalog.driver-class": "org.sqlite.JDBC",
-        "iceberg.jdbc-catalog.connection-url": _catalog_url(settings),
+        "iceberg.jdbc-catalog.connection-url": jdbc_url(settings),
         "iceberg.jdbc-catalog.default-warehouse-dir": settings.warehouse_uri,
         # A backfill writes more days than the default of 100 in one statement.
         "iceberg.max-partitions-per-writer": "1000",
@@ -261,6 +240,25 @@ def trino(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
         "fs.native-local.enabled": "true",
         "local.location": "/",
     }
+
+
+def trino(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
+    """Trino, coordinator and worker in one, with the one catalog that everything shares."""
+    etc = settings.services_dir / "trino"
+    (etc / "catalog").mkdir(parents=True, exist_ok=True)
+    config = {
+        "coordinator": "true",
+        "node-scheduler.include-coordinator": "true",
+        "http-server.http.port": str(port),
+        "http-server.log.enabled": "false",
+        "discovery.uri": f"http://{HOST}:{port}",
+        # Branches add theirs while it runs; it keeps them as files beside the one written here.
+        "catalog.management": "dynamic",
+        # The heap is 1536 MB: 700 for queries, 400 for what Trino does not count, the rest for itself.
+        "query.max-memory": "700MB",
+        "query.max-memory-per-node": "700MB",
+        "memory.heap-headroom-per-node": "400MB",
+    }
     config["access-control.config-files"] = f"{etc}/access-control.properties"
     access = {
         "access-control.name": "file",
@@ -271,7 +269,11 @@ def trino(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
     _write(settings, "trino/access-control.properties", _properties(access))
     _write(settings, "trino/config.properties", _properties(config))
     _write(settings, "trino/log.properties", "io.trino=INFO\n")
-    _write(settings, f"trino/catalog/{CATALOG}.properties", _properties(lake))
+    _write(
+        settings,
+        f"trino/catalog/{CATALOG}.properties",
+        _properties({"connector.name": "iceberg", **trino_catalog(settings)}),
+    )
     return [
         *_java(runtimes.java25, settings),
         "-Xms256m",
@@ -296,6 +298,7 @@ def trino(settings: Settings, port: int, runtimes: Runtimes) -> list[str]:
 
 def _clickhouse(settings: Settings, ports: dict[str, int]) -> tuple[list[str], dict[str, str]]:
     command = [sys.executable, "-m", "deploy.embedded.clickhouse_server", "--path", str(settings.clickhouse_dir)]
+    command += ["--users", str(clickhouse_users(settings))]
     return [*command, "--host", HOST, "--port", str(ports["clickhouse"])], {
         "CLICKHOUSE_USER": settings.clickhouse_user,
         "CLICKHOUSE_PASSWORD": settings.clickhouse_password,

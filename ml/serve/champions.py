@@ -131,9 +131,9 @@ class Champions:
             if before is None:  # it was dropped meanwhile
                 return
             self._by_month[month] = found
-        versions = before.registered.version, found.registered.version
-        if versions[0] != versions[1]:
-            log.info("%s: version %d answers instead of %d", f"{month:%Y-%m}", versions[1], versions[0])
+        old, new = before.registered, found.registered
+        if old.run_id != new.run_id:
+            log.info("%s: %s version %d answers instead of %d", f"{month:%Y-%m}", new.name, new.version, old.version)
 
     def _load(self, registered: RegisteredModel) -> Loaded:
         """A version that is in memory is not loaded again.
@@ -144,7 +144,7 @@ class Champions:
         self._looked_at = time.monotonic()
         with self._table:
             for loaded in self._by_month.values():
-                if loaded.registered.version == registered.version:
+                if loaded.registered.run_id == registered.run_id:  # numbers are its base's and a branch's
                     return loaded
         model = load_model(self.settings, registered)
         refuse_other_columns(model, registered, MODEL_COLUMNS)

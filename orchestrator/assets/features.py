@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from feature_repo.definitions import AVAILABLE_AT, OWNER, VIEWS, View
+from feature_repo.definitions import ALL_VIEWS
+from feature_repo.views import AVAILABLE_AT, View
 from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator.automation import any_partition
+from orchestrator.feature_lineage import made_of
 from orchestrator.gates import shut_days
 from orchestrator.partitions import consecutive, run_days
 from orchestrator.reporting import column_lineage, described_schema, on_last, report_parts
@@ -28,7 +30,7 @@ NAMED_KEYS = 10
 
 def feature_assets(settings: Settings, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """One asset a feature view."""
-    return [_view_asset(settings, view, partitions) for view in VIEWS.values()]
+    return [_view_asset(settings, view, partitions) for view in ALL_VIEWS.values()]
 
 
 def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -39,7 +41,7 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
         deps=[dg.AssetKey(["gold", view.name])],
         group_name="features",
         kinds={"feast"},
-        owners=[OWNER],
+        owners=[view.owner],
         description=f"{view.description}; registered in Feast and online.",
         metadata=described_schema(
             {
@@ -64,7 +66,6 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
     )
     def feature_view(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from feature_repo.store import compare_online_with_offline, materialize
-        from orchestrator.domain_lineage import columns_of
 
         errors = shut_days(context, run_days(context))
         made: dict[date | None, Mapping[str, Any]] = {}
@@ -78,7 +79,7 @@ def _view_asset(settings: Settings, view: View, partitions: dg.PartitionsDefinit
                     errors[day] = _late(settings, view, day)
         # Said before a bad day fails the step.
         yield _result(key, compare_online_with_offline(settings, view.name))
-        report_parts(context, {key: on_last(made, column_lineage(columns_of(key.to_user_string())))}, errors)
+        report_parts(context, {key: on_last(made, column_lineage(made_of(view).columns))}, errors)
         yield dg.MaterializeResult(asset_key=key)
 
     return feature_view

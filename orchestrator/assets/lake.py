@@ -3,11 +3,24 @@
 Belongs here: what every feed gets by having a contract. Does not belong here: anything of one feed.
 """
 
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from foundation.contract import Contract
+from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator import spikes
+from orchestrator.assets.expectations import (
+    EXPECTATIONS,
+    expectation_specs,
+    judge_table,
+    nothing_of,
+    parts_of,
+    report_expectations,
+)
 from orchestrator.automation import any_partition
 from orchestrator.lineage import columns_of
 from orchestrator.partitions import run_days
@@ -21,7 +34,11 @@ from orchestrator.reporting import (
     report_check,
     report_parts,
 )
+from quality.suites import subject_of_feed
 from spark_assets.tables import bronze_columns, quarantine_columns
+
+if TYPE_CHECKING:
+    from quality.validate import Report
 
 ONE_FATE = "every_bronze_row_has_one_fate"
 AUDITED = "keys_are_unique_and_required_columns_filled"
@@ -35,6 +52,7 @@ def lake_assets(
         dg.AssetKey([layer, contract.feed]) for layer in ("landing", "bronze", "silver", "quarantine")
     )
     partitions = daily if contract.days else None
+    subject = subject_of_feed(contract)
     folder = f"landing/{contract.feed}/{'ds=<day>/' if contract.days else ''}"
 
     landed = dg.AssetSpec(
@@ -135,6 +153,7 @@ def lake_assets(
                 partitions_def=partitions,
                 description="Held on the branch, before it was published.",
             ),
+            *expectation_specs(subject),
             *([spikes.spec(quarantine)] if contract.days else []),
         ],
         partitions_def=partitions,
@@ -145,8 +164,17 @@ def lake_assets(
         from spark_assets.classify import ACCEPTED, DUPLICATE, QUARANTINED
         from spark_assets.publish import refine
 
-        written = refine(settings, contract, run_days(context) if contract.days else None, lineage(context, silver))
+        days = run_days(context) if contract.days else []
+        found: list[Report] = []
+
+        def judge(snapshot_id: int, parts: Sequence[date | None]) -> Mapping[date | None, AssayError]:
+            there = parts_of(subject, [part for part in parts if part], {contract.feed: contract})
+            found.append(judge_table(settings, subject, there, snapshot_id) if there else nothing_of(subject))
+            return found[0].refusals()
+
+        written = refine(settings, contract, days if contract.days else None, lineage(context, silver), judge)
         errors = {part: outcome.error for part, outcome in written.parts.items() if outcome.error is not None}
+        expected = dg.AssetCheckKey(silver, EXPECTATIONS)
         if (spike := spikes.spec(quarantine).key) in context.selected_asset_check_keys:
             rows = {part: one.rows[QUARANTINED] + one.rows[DUPLICATE] for part, one in written.parts.items() if part}
             yield spikes.result(context.instance, quarantine, rows, sorted(rows.keys() - errors.keys()))
@@ -160,9 +188,13 @@ def lake_assets(
                     "days_not_published": [str(part) for part in errors],
                 },
             )
-            for check in sorted(context.selected_asset_check_keys - {spike})
+            for check in sorted(context.selected_asset_check_keys - {spike, expected})
         ]
         yield from checked
+        if expected in context.selected_asset_check_keys:
+            report = found[0] if found else nothing_of(subject)
+            kept = [day for day in days if day in report.parts or day not in errors]
+            yield from report_expectations(context.op_execution_context, report, kept, published=False)
         read = {"bronze_snapshot_id": str(written.bronze_snapshot_id)}
         read |= {f"{ref}_snapshot_id": str(snapshot) for ref, snapshot in written.ref_snapshot_ids.items()}
         count = "dagster/partition_row_count" if contract.days else "dagster/row_count"

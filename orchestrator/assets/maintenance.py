@@ -114,17 +114,20 @@ def maintenance_assets(settings: Settings, contracts: Mapping[str, Contract]) ->
     @upkeep("snapshots", "Old snapshots and metadata files go, but for what is tagged or named.", lake, pool="spark")
     def snapshots(context: dg.AssetExecutionContext, config: Snapshots) -> None:
         from ml.pins import named_snapshots
+        from spark_assets.clone import cloned_snapshots
         from spark_assets.maintenance import expirable, expire, prune_metadata, settle_properties
         from spark_assets.pins import pins_of, view_files
 
         before = datetime.now(UTC) - timedelta(days=config.days)
         views = view_files(settings)
+        cloned = cloned_snapshots(settings)
         named = named_snapshots(settings, clock.now(settings).date() - timedelta(days=config.prediction_days))
 
         def one(spark: "SparkSession", table: "Table", layer: str, name: str) -> Mapping[str, int]:
             physical = settings.table(layer, name)
             pins = pins_of(settings, table, views)
-            gone = expirable(table, pins.snapshots | named.get(str(physical), set()), before, config.keep_last)
+            kept = pins.snapshots | named.get(str(physical), set()) | cloned.get(str(physical), set())
+            gone = expirable(table, kept, before, config.keep_last)
             settle_properties(spark, physical, table)
             expire(spark, physical, gone)
             files = prune_metadata(load_table(settings, layer, name), pins.metadata_files, before, config.keep_last)

@@ -47,6 +47,11 @@ def model_assets(
     return [_training_set(settings, monthly), _model(settings, monthly), _predictions(settings, daily)]
 
 
+def _by_itself(settings: Settings, earlier: Sequence[dg.AssetKey] = ()) -> dg.AutomationCondition | None:
+    """A month once all its days are there, and again when one of them changed: not a run a day."""
+    return any_partition(earlier=earlier) if settings.training == "automatic" else None
+
+
 def _training_set(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     @dg.asset(
         key=TRAINING_SET,
@@ -64,6 +69,7 @@ def _training_set(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.As
         metadata={"table": str(settings.table("models", "arrival_delay_training_set"))},
         partitions_def=monthly,
         backfill_policy=dg.BackfillPolicy.single_run(),
+        automation_condition=_by_itself(settings),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=35), warn_window=timedelta(days=32)),
         pool="mlflow",
     )
@@ -112,6 +118,7 @@ def _model(settings: Settings, monthly: dg.PartitionsDefinition) -> dg.AssetsDef
         partitions_def=monthly,
         # Months in time order: each is judged against the champion of the one before.
         backfill_policy=dg.BackfillPolicy.single_run(),
+        automation_condition=_by_itself(settings, [TRAINING_SET]),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=35), warn_window=timedelta(days=32)),
         pool="mlflow",
     )

@@ -4,6 +4,7 @@ Belongs here: sending a person's statement and shaping the answer or the engine'
 here: statements of ours, but for counting a table and for its last rows.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ def ask_warehouse(settings: Settings, statement: str) -> Answer:
     import clickhouse_connect
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
+    # It would say in a second line, and to a person who needs the first, that nobody listens.
+    logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
     host, port = settings.clickhouse_address
     try:
         with clickhouse_connect.get_client(
@@ -99,9 +102,13 @@ def _trino(settings: Settings, statement: str) -> Iterator[Sequence[Any]]:
     from trino.dbapi import connect
     from trino.exceptions import Error
 
+    if settings.base:
+        from spark_assets.clone import keep_files_of_base
+
+        keep_files_of_base(settings)
     host, port = settings.trino_address
     try:
-        with connect(host=host, port=port, user=settings.trino_user, catalog="lake") as connection:
+        with connect(host=host, port=port, user=settings.trino_user, catalog=settings.catalog) as connection:
             cursor = connection.cursor()
             cursor.execute(statement)
             while batch := cursor.fetchmany(1000):

@@ -22,16 +22,17 @@ DOMAIN = (
     "spark_assets/silver/[!_]*.py",
     "dbt_project/macros/history_of_28_days.sql",
     "dbt_project/macros/plausible_wind.sql",
-    "dbt_project/models/*",
+    "dbt_project/models/*.sql",
+    "dbt_project/models/*.yml",
     "dbt_project/seeds/*",
     "dbt_project/analyses/*",
     "dbt_project/tests/every_*.sql",
     "dbt_project/tests/warehouse/*",
     "feature_repo/definitions.py",
-    "feature_repo/feast_objects.py",
-    "feature_repo/store.py",
+    "feature_repo/service.py",
     "docs/decisions/0010-flight-times.md",
     "ml/drift.py",
+    "ml/expectations.py",
     "ml/features.py",
     "ml/gate.py",
     "ml/pins.py",
@@ -45,7 +46,6 @@ DOMAIN = (
     "ml/served_model.py",
     "ml/training.py",
     "ml/training_set.py",
-    "orchestrator/assets/features.py",
     "orchestrator/assets/models.py",
     "orchestrator/assets/monitoring.py",
     # its commands: landing, demo, serving, drift, and this one
@@ -74,6 +74,7 @@ DOMAIN = (
     "tests/integration/test_warehouse.py",
     "tests/integration/whole_year/*",
     "tests/unit/test_column_lineage.py",
+    "tests/unit/test_describe.py",
     "tests/unit/test_dbt_targets.py",
     "tests/unit/test_domain.py",
     "tests/unit/test_gate.py",
@@ -98,7 +99,9 @@ MENTIONED = {
     "requirements.lock": "as above",
 }
 NOTE = "> The examples on this page are of flights: the domain of the project that this one was copied from, without it.\n\n"
-ONLY_HERE = re.compile(r"^## Your own domain\n.*?(?=^## |\Z)|^!\[[^\n]*\n", re.MULTILINE | re.DOTALL)
+ONLY_HERE = re.compile(
+    r"^## (?:Your own domain|A platform of your own)\n.*?(?=^## |\Z)|^!\[[^\n]*\n", re.MULTILINE | re.DOTALL
+)
 
 
 def copy_without_domain(folder: Path) -> None:
@@ -146,7 +149,8 @@ def _fill(folder: Path) -> None:
             _copy(file, folder / file.relative_to(INSTEAD))
     for page in folder.glob("docs/*.md"):
         heading, _, text = page.read_text(encoding="utf-8").partition("\n\n")
-        page.write_text(f"{heading}\n\n{NOTE}{ONLY_HERE.sub('', text)}", encoding="utf-8")
+        text = ONLY_HERE.sub("", text)
+        page.write_text(f"{heading}\n\n{NOTE * bool(WORDS.search(text))}{text}", encoding="utf-8")
     # Imported late: a command that is refused needs no Spark schemas.
     from orchestrator.dbt_sources import FILE, feed_sources
 

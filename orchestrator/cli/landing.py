@@ -4,10 +4,12 @@ Belongs here: the command's arguments. Does not belong here: what is in the file
 """
 
 from datetime import date, timedelta
+from pathlib import Path
 
 from foundation.contract import find_contract
 from foundation.errors import AssayError
 from foundation.settings import Settings
+from intake.delivery import deliver
 from intake.vendor import FEEDS, days_of, land
 
 EVERYTHING = "everything"
@@ -34,3 +36,13 @@ def land_feed(settings: Settings, feed: str, first: date | None, last: date | No
     days = [first + timedelta(days=number) for number in range(((last or first) - first).days + 1)] if first else []
     for file in land(settings, find_contract(feed), days, way):
         print(file)
+
+
+def land_file(settings: Settings, feed: str, day: date | None, file: Path) -> None:
+    """Lands a person's own file, and prints where its parts are.
+
+    Raises:
+        AssayError: see `intake.delivery.deliver`.
+    """
+    for landed in deliver(settings, find_contract(feed), file, day):
+        print(landed)

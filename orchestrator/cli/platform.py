@@ -23,8 +23,8 @@ from orchestrator.manifests import TARGETS, build, is_current
 NEED_MANIFESTS = ("dagster-code", "dagster-webserver", "dagster-daemon")
 
 
-def start(settings: Settings, console: Console) -> None:
-    """Everything up and ready; the first time, runtimes are fetched and dbt's manifests built."""
+def start(settings: Settings, console: Console, only_engines: bool = False) -> None:
+    """Everything up and ready, or the engines alone; the first time, runtimes are fetched and dbt's manifests built."""
     write_feed_sources(load_contracts())
     began = time.monotonic()
     with Progress(
@@ -46,13 +46,15 @@ def start(settings: Settings, console: Console) -> None:
             console.print(f"  {text}", markup=False)
 
         stale = [target for target in TARGETS if not is_current(settings, target)]
-        if stale:
+        if stale or only_engines:
             engines = [name for name in programs.embedded(settings) if name not in NEED_MANIFESTS]
             services.up(settings, report, only=engines, progress=advance)
+        if stale:
             report(f"dbt: building the manifests of {' and '.join(stale)}")
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda target: build(settings, target), stale))
-        services.up(settings, report, progress=advance)
+        if not only_engines:
+            services.up(settings, report, progress=advance)
     console.print(f"Everything is ready after {time.monotonic() - began:.0f} s.")
 
 

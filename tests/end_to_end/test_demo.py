@@ -89,14 +89,6 @@ def contents(settings: Settings, anew: Collection[str] = ()) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def demo(assay: Assay) -> str:
-    """What the demo of January printed."""
-    done = assay("demo", "--days", "31")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
 def january(demo: str, stack: Settings) -> dict[str, int]:
     """The contents that the demo left, which nothing here may change."""
     return contents(stack)

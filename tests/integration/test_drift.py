@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import dagster as dg
 import numpy as np
@@ -18,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from deploy.embedded.programs import make_catalog
 from foundation.errors import AssayError
 from foundation.lake import current_snapshot_id, load_table, local_path
 from foundation.settings import Settings
@@ -28,6 +30,7 @@ from ml.promotion import champion, record
 from ml.training import train
 from ml.training_set import learnt_from, make_training_set
 from orchestrator.assets.monitoring import CHECK, DRIFT, monitoring_assets
+from spark_assets.clone import clone_lake
 from tests.integration.small_lake import FEBRUARY, FIRST_DAY, make_lake, own_home, real_flights, real_weather
 
 MARCH = date(2013, 3, 1)
@@ -208,3 +211,39 @@ def test_the_check_warns_and_names_the_columns(
     assert not evaluation.passed
     assert evaluation.description == "distance drifted on 2 of 2 days"
     assert set(evaluation.metadata["days"].value) == {str(last - timedelta(days=1)), str(last)}
+
+
+@pytest.fixture
+def branch(predicted: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A branch of that home, without services."""
+    home = predicted.home / "branches" / f"pr_{uuid4().hex[:8]}"  # MLflow knows a name for ever
+    home.mkdir(parents=True)
+    made = predicted.model_copy(update={"environment": f"pr-{home.name[3:]}", "home": home, "base": predicted.home})
+    make_catalog(made.catalog_file)
+    clone_lake(predicted, made)
+    for module in ("registry", "promotion"):  # a base has no MLflow of elsewhere, and here there is no server
+        monkeypatch.setattr(f"ml.{module}.base_settings", lambda _: predicted)
+    return made
+
+
+def test_a_branch_without_a_champion_drifts_as_its_base_does(predicted: Settings, branch: Settings) -> None:
+    (of_base,) = drift(predicted, [JUDGED], {})
+    before = current_snapshot_id(load_table(predicted, *DRIFT.path))
+    (own,) = drift(branch, [JUDGED], {})
+    assert (own.error, own.model) == (None, champion(predicted, JUDGED))
+    assert own.columns == of_base.columns
+    assert current_snapshot_id(load_table(predicted, *DRIFT.path)) == before
+
+
+def test_a_branchs_model_is_not_taken_for_its_bases_of_the_same_number(
+    predicted: Settings, branch: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml.training.record", lambda s, model, _passed, *rest: record(s, model, True, *rest))
+    own = train(branch, MARCH, {}).model
+    bases = champion(branch, FEBRUARY)
+    assert bases and (bases.name, bases.version) == ("arrival_delay", own.version)
+    assert champion(branch, MARCH) == own
+    predict(branch, [date(2013, 2, 28), MARCH], {})
+    rows = load_table(branch, "predictions", "arrival_delay").scan(row_filter=on_days([date(2013, 2, 28), MARCH]))
+    said = rows.to_arrow().to_pandas().groupby("flight_date")["model_run_id"].unique().map(list).to_dict()
+    assert said == {date(2013, 2, 28): [bases.run_id], MARCH: [own.run_id]}

@@ -26,16 +26,14 @@ import pandas as pd
 import pytest
 
 from feature_repo.definitions import PUSHED_WEATHER, VIEWS, served_features
-from feature_repo.store import (
+from feature_repo.service import (
     EVENT_TIMESTAMP,
     HistoricalFeatures,
-    apply,
-    compare_online_with_offline,
     historical_features,
-    materialize,
     online_features,
     serving,
 )
+from feature_repo.store import apply, compare_online_with_offline, materialize
 from foundation.errors import AssayError
 from foundation.lake import current_snapshot_id, load_table
 from foundation.settings import PROJECT, Settings

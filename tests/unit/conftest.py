@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from foundation.contract import Contract
-from foundation.settings import Settings, load
+from foundation.settings import VARIABLES, Settings, load
 from tests.unit.feeds import events
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # Machines differ in speed, and a test that failed once must fail again without a folder of memories.
 hypothesis.settings.register_profile("assay", deadline=None, database=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("assay")
-OURS = ("ASSAY", "DAGSTER", "DBT", "SPARK", "TRINO", "CLICKHOUSE", "MLFLOW", "ICEBERG", "FEAST")
 PORTS = {"spark": 20001, "trino": 20002, "clickhouse": 20003, "mlflow": 20004, "dagster": 20005, "dagster-code": 20006}
 
 
@@ -30,7 +29,7 @@ PORTS = {"spark": 20001, "trino": 20002, "clickhouse": 20003, "mlflow": 20004, "
 def nobodys_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No address, clock or home of who runs the tests."""
     for name in list(os.environ):
-        if name.split("_")[0] in OURS:
+        if name.startswith(VARIABLES):
             monkeypatch.delenv(name)
     monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
 
@@ -57,7 +56,7 @@ def set_up(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     (home / "services" / "addresses.json").write_text(json.dumps(PORTS))
     (home / "services" / "clickhouse.password").write_text("secret\n")
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.split("_")[0] in OURS]:
+        for name in [name for name in os.environ if name.startswith(VARIABLES)]:
             patch.delenv(name)
         settings = load(home)
         with ThreadPoolExecutor() as pool:
@@ -70,7 +69,7 @@ def definitions(set_up: Settings) -> "Iterator[dg.Definitions]":
     """The graph, as webserver, daemon and command line load it."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Dagster's betas, which the package silences outside of pytest
-        for name in [name for name in os.environ if name.split("_")[0] in OURS]:
+        for name in [name for name in os.environ if name.startswith(VARIABLES)]:
             patch.delenv(name)
         patch.setenv("ASSAY_HOME", str(set_up.home))
         from orchestrator.definitions import defs

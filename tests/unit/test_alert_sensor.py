@@ -604,4 +604,4 @@ def test_a_run_of_silver_judges_the_quarantine_of_what_it_published(
         found = {one.check_name: one for one in run.get_asset_check_evaluations()}
     assert found[spikes.CHECK].metadata["days_with_more"].value == ["2013-01-10"], "the 400 were not published"
     assert not found[spikes.CHECK].passed
-    assert len(found) == 3
+    assert len(found) == 4

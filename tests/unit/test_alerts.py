@@ -219,6 +219,15 @@ def test_a_malformed_setting_is_refused_by_name_without_its_secret(monkeypatch: 
     assert SECRET not in str(refused.value)
 
 
+@pytest.mark.parametrize("value", [SECRET, "alerts.yaml", "./alerts.yaml"])
+def test_what_is_neither_an_address_nor_an_absolute_path_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    with pytest.raises(AssayError, match="ASSAY_ALERTS holds no address") as refused:
+        with_alerts(monkeypatch, value)
+    assert SECRET not in str(refused.value)
+
+
 def test_an_address_that_apprise_does_not_know_is_refused_without_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = with_alerts(monkeypatch, f"{OPS}=json://h/x {ANALYTICS}=nowhere://u:{SECRET}@h")
     with pytest.raises(AssayError, match=ANALYTICS) as refused:

@@ -7,7 +7,9 @@ import dagster as dg
 import pytest
 from dagster._core.events import StepMaterializationData
 from dagster._core.execution.api import create_execution_plan
+from sqlalchemy import Engine, event
 
+from orchestrator.attempts import read_records
 from orchestrator.automation import any_partition, view_condition
 from orchestrator.reporting import report_check
 from orchestrator.sensors import RANGE_END, RANGE_START
@@ -62,12 +64,18 @@ def definitions(view_version: str = "1", facts_version: str = "1") -> dg.Definit
     return dg.Definitions([gold, weather, view, facts, history])
 
 
+def names(result: dg.AutomationResult) -> set[str]:
+    """The conditions that were evaluated for an asset."""
+    return {result.condition.name}.union(*(names(one) for one in result.child_results))
+
+
 class Ticks:
     """Evaluates the automation sensor's conditions tick by tick, remembering as its cursor does."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance, self.cursor, self.definitions = instance, None, definitions()
         self.now = datetime.now(UTC)
+        self.asked: dict[dg.AssetKey, set[str]] = {}
 
     def requested(self, after: timedelta = timedelta(0), of: tuple[dg.AssetKey, ...] = (GOLD, VIEW, FACTS)) -> set:
         """What one tick requests: (asset, partition)."""
@@ -76,6 +84,7 @@ class Ticks:
             self.definitions, self.instance, cursor=self.cursor, evaluation_time=self.now
         )
         self.cursor = result.cursor
+        self.asked = {one.key: names(one) for one in result.results}
         return {
             (key.to_user_string(), partition)
             for key in of
@@ -220,6 +229,26 @@ def test_a_changed_model_is_made_again_for_the_days_that_there_are(built: Ticks)
     assert built.requested() == set()
 
 
+def test_a_changed_model_is_not_made_for_a_day_whose_only_run_was_cancelled(built: Ticks) -> None:
+    built.written(GOLD, OTHER)
+    assert built.requested() == {("facts", OTHER)}
+    built.instance.report_run_canceled(built.start(FACTS, OTHER))
+    assert built.requested() == set()
+    built.definitions = definitions(facts_version="2")
+    assert built.requested() == {("facts", DAY)}
+
+
+def test_a_day_that_was_being_made_when_its_model_changed_is_made_once_more(built: Ticks) -> None:
+    run = built.start(FACTS, DAY)
+    built.definitions = definitions(facts_version="2")
+    assert built.requested() == set(), "it is being made"
+    built.end(run, FACTS, DAY)
+    assert built.requested() == {("facts", DAY)}
+    built.written(FACTS, DAY)
+    assert built.requested() == set()
+    assert built.requested() == set()
+
+
 # --- races
 
 
@@ -288,3 +317,148 @@ def test_a_backfill_of_400_days_is_asked_for_once(ticks: Ticks) -> None:
     assert ticks.requested(of=(FACTS,)) == set()
     ticks.run("2013-01-01", "2014-02-04", FACTS)
     assert ticks.requested(of=(FACTS,)) == set()
+
+
+def test_a_day_that_began_after_the_code_server_is_made_as_well() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        ticks = Ticks(instance)
+        today = str(ticks.now.date())
+        days = dg.DailyPartitionsDefinition(str(ticks.now.date() - timedelta(days=3)))
+
+        @dg.asset(key=FACTS, deps=[GOLD], partitions_def=days, automation_condition=any_partition())
+        def facts() -> None: ...
+
+        ticks.definitions = dg.Definitions([dg.AssetSpec(GOLD, partitions_def=days), facts])
+        ticks.written(GOLD, today)
+        assert ticks.requested() == set(), "it has not ended"
+        assert ticks.requested(after=timedelta(days=1)) == {("facts", today)}
+
+
+# --- months
+
+
+MONTHS = dg.MonthlyPartitionsDefinition("2013-01-01", end_date="2014-01-01")
+LEARNT_FROM, MODEL = dg.AssetKey("learnt_from"), dg.AssetKey("model")
+
+
+@pytest.fixture
+def months(ticks: Ticks) -> Ticks:
+    """What is learnt from, by month, of a daily table, and a model of the month after: as orchestrator/assets/models.py."""
+    before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True)
+    same = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+
+    @dg.asset(
+        key=LEARNT_FROM,
+        deps=[dg.AssetDep(GOLD, partition_mapping=same)],
+        partitions_def=MONTHS,
+        automation_condition=any_partition(),
+    )
+    def learnt_from() -> None: ...
+
+    @dg.asset(
+        key=MODEL,
+        deps=[dg.AssetDep(LEARNT_FROM, partition_mapping=before)],
+        partitions_def=MONTHS,
+        automation_condition=any_partition(earlier=[LEARNT_FROM]),
+    )
+    def model() -> None: ...
+
+    ticks.definitions = dg.Definitions([dg.AssetSpec(GOLD, partitions_def=DAYS), learnt_from, model])
+    ticks.requested()
+    return ticks
+
+
+def test_a_month_is_learnt_from_once_when_its_last_day_is_there(months: Ticks) -> None:
+    of = (LEARNT_FROM, MODEL)
+    for day in range(1, 31):
+        months.written(GOLD, f"2013-01-{day:02}")
+        assert months.requested(of=of) == set()
+    months.written(GOLD, "2013-01-31")
+    assert months.requested(of=of) == {("learnt_from", "2013-01-01")}
+    assert months.requested(of=of) == set()
+    months.written(LEARNT_FROM, "2013-01-01")
+    assert months.requested(of=of) == {("model", "2013-02-01")}
+    months.written(MODEL, "2013-02-01")
+    assert months.requested(of=of) == set()
+
+
+def test_a_corrected_day_makes_its_month_and_the_next_ones_model_again_once(months: Ticks) -> None:
+    of = (LEARNT_FROM, MODEL)
+    for number in range(59):
+        months.written(GOLD, str(date(2013, 1, 1) + timedelta(days=number)))
+    for month in ("2013-01-01", "2013-02-01"):
+        months.written(LEARNT_FROM, month)
+    for month in ("2013-02-01", "2013-03-01"):
+        months.written(MODEL, month)
+    assert months.requested(of=of) == set()
+    for day in ("2013-01-07", "2013-01-08"):
+        months.written(GOLD, day)
+    assert months.requested(of=of) == {("learnt_from", "2013-01-01")}
+    months.written(LEARNT_FROM, "2013-01-01")
+    assert months.requested(of=of) == {("model", "2013-02-01")}
+    months.written(MODEL, "2013-02-01")
+    assert months.requested(of=of) == set()
+
+
+# --- what a tick costs
+
+
+def test_what_dagster_takes_long_to_answer_is_asked_only_of_what_is_due(built: Ticks) -> None:
+    costly = {"missing", "run_in_progress", "backfill_in_progress", "will_be_requested"}
+    built.requested()
+    assert "changed_since_the_last_attempt" in built.asked[FACTS]
+    assert not costly & built.asked[FACTS]
+    built.written(GOLD, DAY)
+    built.requested()
+    assert costly <= built.asked[FACTS]
+
+
+def test_a_tick_without_a_change_has_as_many_queries_for_40_assets_as_for_4_and_reads_no_partition_again() -> None:
+    few, many = idle_queries(4), idle_queries(40)
+    assert len(many) == len(few) > 0
+    assert not [one for one in many if "event_logs.partition" in one]
+
+
+def test_what_a_deleted_run_made_is_not_there_any_more(ticks: Ticks) -> None:
+    graph = ticks.definitions.resolve_asset_graph()
+    ticks.run(DAY, DAY, GOLD)
+    [deleted] = ticks.instance.get_runs()
+    ticks.run(OTHER, OTHER, GOLD)
+    assert set(read_records(ticks.instance, graph, [GOLD]).made[GOLD]) == {DAY, OTHER}
+    ticks.instance.delete_run(deleted.run_id)
+    assert set(read_records(ticks.instance, graph, [GOLD]).made[GOLD]) == {OTHER}
+
+
+def idle_queries(assets: int) -> list[str]:
+    """The statements that Dagster's storage runs for a tick in which nothing has changed, with a chain of so many assets."""
+    keys = [dg.AssetKey(f"a{number}") for number in range(assets)]
+
+    def asset_of(number: int) -> dg.AssetsDefinition:
+        @dg.asset(
+            key=keys[number],
+            deps=keys[number - 1 : number] if number else [],
+            partitions_def=DAYS,
+            automation_condition=any_partition() if number else None,
+            code_version="1",
+        )
+        def made() -> None: ...
+
+        return made
+
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        ticks = Ticks(instance)
+        ticks.definitions = dg.Definitions([asset_of(number) for number in range(assets)])
+        for key in keys:
+            ticks.written(key, DAY)
+        assert ticks.requested(of=tuple(keys)) == set()
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            assert ticks.requested(of=tuple(keys)) == set()
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+    return statements

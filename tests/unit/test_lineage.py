@@ -409,3 +409,4 @@ def test_a_project_that_cannot_be_rendered_still_has_a_manifest(
         manifests.build(settings, "trino")
     assert called == ["compile", "parse"]
     assert manifests.is_current(settings, "trino")
+    assert manifests.why_unrendered(settings, "trino") == "a model asks the engine"

@@ -5,11 +5,14 @@ from typing import Any
 import yaml
 
 from foundation.contract import load_contracts
+from foundation.settings import PROJECT
 from orchestrator.dbt_sources import FILE, feed_sources
 
 
 def test_the_committed_file_is_what_the_contracts_say() -> None:
-    assert FILE.read_text(encoding="utf-8") == feed_sources(load_contracts()), "run ./assay up and commit the file"
+    assert FILE.read_text(encoding="utf-8") == feed_sources(load_contracts()), (
+        f"{FILE.relative_to(PROJECT)} is not what contracts/ say: run ./assay up, and commit it"
+    )
 
 
 def sources() -> dict[str, dict[str, Any]]:

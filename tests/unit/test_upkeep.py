@@ -294,10 +294,19 @@ def table(
             current_snapshot_id=refs["main"],
         ),
         snapshot_by_id=snapshots.get,
+        properties={},
     )
 
 
 LINE: dict[int, int | None] = {1: None, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5}
+
+
+def test_expiry_leaves_a_branchs_clone_alone() -> None:
+    made = table([1, 2, 3, 4, 5, 6], LINE, {"main": 6})
+    before = datetime.fromtimestamp(6 * DAY, UTC)
+    assert expirable(made, set(), before, keep_last=1)
+    made.properties["gc.enabled"] = "false"
+    assert expirable(made, set(), before, keep_last=1) == []
 
 
 def test_expiry_spares_what_is_tagged_pinned_young_or_among_the_last() -> None:
