@@ -38,6 +38,8 @@ MANIFESTS = (
 )
 # Rows of a failing test that are kept.
 ROWS = 50
+# A sampled day takes a minute or two a command; a command that waits for what never comes is ended, and says for what.
+PATIENCE_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class DataRequest:
         against: the commit whose tables the base has, and whose difference is built.
         select, partition, days: built instead of what changed; as dagster's options say it, or empty.
         keep: leave the engines running.
+        patience: how many seconds one command may take.
     """
 
     home: Path
@@ -59,6 +62,7 @@ class DataRequest:
     partition: str = ""
     days: str = ""
     keep: bool = False
+    patience: float = PATIENCE_SECONDS
 
 
 def build_base(step: Step, request: DataRequest) -> None:
@@ -105,6 +109,7 @@ def build_data(step: Step, request: DataRequest) -> None:
 def _engines(step: Step, request: DataRequest) -> Iterator[dict[str, str]]:
     """The engines of the home, for as long as they are needed; the environment of a shell that uses it."""
     environment = clean_environment() | {"ASSAY_HOME": str(request.home)}
+    step.patience = request.patience
     try:
         step.run(["./assay", "up", "--engines"], environment)
         yield environment

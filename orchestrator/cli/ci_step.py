@@ -6,12 +6,15 @@ steps there are (ci.py).
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
+import psutil
 from rich.console import Console
 from rich.markup import escape
 
@@ -39,11 +42,17 @@ class Red(Exception):
 
 @dataclass
 class Step:
-    """One step while it runs: it prints and runs commands, and keeps what they write."""
+    """One step while it runs: it prints and runs commands, and keeps what they write.
+
+    Args:
+        logs: the folder for what commands write.
+        patience: how many seconds a command may take; None of those that end their own waiting, as pytest does.
+    """
 
     name: str
     console: Console
     logs: Path
+    patience: float | None = None
     notes: list[str] = field(default_factory=list)
     seconds: float = 0
     red: Red | None = None
@@ -64,7 +73,7 @@ class Step:
             folder: where it runs.
 
         Raises:
-            Red: its exit code is not 0.
+            Red: its exit code is not 0, or it did not end.
         """
         shown = shlex.join(words)
         self.say(f"$ {shown}")
@@ -73,12 +82,37 @@ class Step:
         slug = re.sub(r"[^a-z0-9]+", "-", shown.lower())[:40].strip("-")
         logs = [self.logs / f"{self.name}-{self._commands:02}-{slug}.{kind}" for kind in ("out", "err")]
         with logs[0].open("w") as out, logs[1].open("w") as err:
-            code = subprocess.run(command, cwd=folder, env=environment, stdout=out, stderr=err).returncode
+            code = self._code_of(command, environment, folder, out, err)
         output, errors = [COLOURS.sub("", log.read_text(errors="replace")) for log in logs]
+        if code is None:
+            said = f"It did not end in {(self.patience or 0) / 60:g} minutes, and was ended. It stood in:"
+            raise Red(shown, [said, *stood_in(errors)], [log for log in logs if log.stat().st_size])
         if code:
             reason = (explain and explain(output)) or reason_of(f"{output}\n{errors}")
             raise Red(shown, reason, [log for log in logs if log.stat().st_size])
         return output
+
+    def _code_of(
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, out: IO[str], err: IO[str]
+    ) -> int | None:
+        """The exit code, or None of what did not end in time: then its Python processes have said where they stood."""
+        spoken = {**environment, "PYTHONFAULTHANDLER": "1"}  # at SIGABRT, Python writes the stack of each thread
+        with subprocess.Popen(command, cwd=folder, env=spoken, stdout=out, stderr=err) as process:
+            try:
+                return process.wait(self.patience)
+            except subprocess.TimeoutExpired:
+                # The command before those that it started, or it would go on without them.
+                family = [it := psutil.Process(process.pid), *it.children(recursive=True)]
+                for member in family:
+                    if member.is_running():  # and the process that had this id
+                        member.send_signal(signal.SIGABRT)
+                _, alive = psutil.wait_procs(family, timeout=10)
+                for member in alive:
+                    member.kill()
+                return None
+            except BaseException:  # as `subprocess.run` has it: nothing is left behind by who interrupts
+                process.kill()
+                raise
 
     def say(self, text: str) -> None:
         self.console.print(f"[dim]{self.name:<12}[/]{escape(text)}", soft_wrap=True)
@@ -86,6 +120,14 @@ class Step:
     def note(self, markdown: str) -> None:
         """Adds to the page of the pull request."""
         self.notes.append(markdown)
+
+
+def stood_in(errors: str) -> list[str]:
+    """The last line that a command wrote before it was ended, and the innermost frames of its main thread."""
+    said, _, stack = errors.partition("Fatal Python error: Aborted")
+    frames = re.search(r"^Current thread .*\n((?:  .*\n?)+)", stack, re.MULTILINE)
+    inner = [line.strip() for line in frames[1].splitlines()] if frames else []
+    return [*[line for line in said.splitlines() if line.strip()][-1:], *inner[: REASON_LINES - 2]]
 
 
 def reason_of(output: str) -> list[str]:

@@ -510,6 +510,9 @@ def ci(
     partition: Annotated[str, typer.Option("--partition", help="data: with --select, one partition.")] = "",
     days: Annotated[str, typer.Option("--partition-range", help="data: with --select, first...last.")] = "",
     keep: Annotated[bool, typer.Option("--keep", help="data: leave the engines running for the next time.")] = False,
+    patience: Annotated[
+        float, typer.Option("--patience", min=0.1, help="data: how many minutes one command may take.")
+    ] = 30,
 ) -> None:
     """What a pull request must pass: plain command lines, each printed; the last screen says which failed, and why."""
     from orchestrator.cli.ci import list_steps, run_ci
@@ -519,7 +522,8 @@ def ci(
         list_steps(console)
         return
     where = (home.expanduser().resolve(), artifacts.expanduser().resolve())
-    raise typer.Exit(run_ci(console, steps or (), DataRequest(*where, against, select, partition, days, keep)))
+    request = DataRequest(*where, against, select, partition, days, keep, patience * 60)
+    raise typer.Exit(run_ci(console, steps or (), request))
 
 
 def _enter(settings: Settings, folder: Path = PROJECT) -> None:

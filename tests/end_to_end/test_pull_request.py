@@ -48,7 +48,9 @@ def base(demo: str, assay: Assay, stack: Settings) -> Iterator[Settings]:
 
 def pull_request(tree: Path, base: Settings, artifacts: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The workflow's data job on a tree, as it stands in the workflow, with what it builds named."""
-    command = [*typed("data"), "--keep", "--home", str(base.home), "--artifacts", str(artifacts), *words]
+    # What hangs ends before the test does, and the screen says where it stood.
+    where = ["--home", str(base.home), "--artifacts", str(artifacts)]
+    command = [*typed("data"), "--keep", "--patience", "8", *where, *words]
     assert command[0] == "./assay"
     line = shlex.join([sys.executable, "-m", "orchestrator.cli", *command[1:]]).replace("'$BASE'", '"$BASE"')
     environment = {**SHELL, "PYTHONPATH": str(tree), "BASE": "HEAD", "COLUMNS": "200"}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 from rich.console import Console
 
@@ -82,6 +83,32 @@ def test_a_red_step_is_exit_code_1_and_the_last_screen_says_command_reason_and_l
     assert "Traceback" in Path(log).read_text()
     assert [line.split()[:2] for line in reasons.splitlines()[-2:]] == [["good", "passed"], ["bad", "failed"]]
     assert len(reasons.splitlines()) < 24
+
+
+def test_a_command_that_does_not_end_is_red_with_where_it_stood_and_leaves_no_child(
+    monkeypatch: pytest.MonkeyPatch, request_of: DataRequest, tmp_path: Path
+) -> None:
+    (tmp_path / "waits.py").write_text(
+        "import subprocess, sys, time\n"
+        "def wait_for_nobody():\n"
+        "    time.sleep(600)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "print('asking', child.pid, file=sys.stderr, flush=True)\n"
+        "wait_for_nobody()\n"
+    )
+
+    def hang(step: Step, _: DataRequest) -> None:
+        step.patience = 3
+        step.run([sys.executable, str(tmp_path / "waits.py")], os.environ)
+
+    monkeypatch.setattr(ci, "STEPS", {"data": (hang, "")})
+    code, said = screen(["data"], request_of)
+    assert code == 1
+    reasons = said[said.index("data failed") :]
+    assert "It did not end in 0.05 minutes" in reasons
+    assert re.search(r"waits.py., line 3 in wait_for_nobody", reasons)
+    [child] = re.findall(r"asking (\d+)", reasons)
+    assert not psutil.pid_exists(int(child))
 
 
 def test_all_green_is_exit_code_0(steps: object, request_of: DataRequest) -> None:
