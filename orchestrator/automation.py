@@ -30,7 +30,8 @@ def any_partition(
             partitions. Their change is no reason either: it would be one for each day that there is.
         optional: upstream assets that need not be there; when they come, the partition is made again.
         earlier: upstream assets of which an earlier partition alone is read. What was just asked of them is another run's, which
-            Dagster does not see: it looks at the kind of the mapping, not at its offset. So these are waited for.
+            Dagster does not see: it looks at the kind of the mapping, not at its offset. So these are waited for, also by what
+            is due for another reason: it would be made now, and once more when they are there.
     """
     when, quiet = dg.AutomationCondition, {*but_not_for, *views}
     requested_with = RequestedWith(operand=when.will_be_requested())
@@ -42,6 +43,8 @@ def any_partition(
         absent = absent.ignore(dg.AssetSelection.assets(*optional))
     # The run of a request may take longer to be there than the next tick.
     conditions = [due, ~Blocked(), ~when.newly_requested(), ~absent, ~when.any_deps_in_progress(), ~when.in_progress()]
+    if earlier:
+        conditions.append(~when.any_deps_match(when.will_be_requested()).allow(dg.AssetSelection.assets(*earlier)))
     if views:
         conditions.append(~when.any_deps_match(when.missing()).allow(dg.AssetSelection.assets(*views)))
     return InTurn(operands=conditions)

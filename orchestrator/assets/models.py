@@ -247,7 +247,7 @@ def _predictions(settings: Settings, daily: dg.PartitionsDefinition) -> dg.Asset
             fail_window=timedelta(hours=30), warn_window=timedelta(hours=26)
         ),
         # The weather of a day that is still to come is not there, and its flights are predicted nevertheless.
-        automation_condition=any_partition(optional=[WEATHER]),
+        automation_condition=any_partition(optional=[WEATHER], earlier=FEATURES),
         pool="mlflow",
     )
     def predictions(context: dg.AssetExecutionContext) -> None:

@@ -400,6 +400,50 @@ def test_a_corrected_day_makes_its_month_and_the_next_ones_model_again_once(mont
     assert months.requested(of=of) == set()
 
 
+# --- what reads the day before
+
+SERVED, PLAN, GUESSES = (dg.AssetKey(name) for name in ("served", "plan", "guesses"))
+
+
+@pytest.fixture
+def guessing(ticks: Ticks) -> Ticks:
+    """What is served of each day, and guesses of a day's plan from what was served the day before, as
+    orchestrator/assets/models.py; the tenth to the twelfth are there."""
+    before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True)
+
+    @dg.asset(key=SERVED, deps=[GOLD], partitions_def=DAYS, automation_condition=any_partition())
+    def served() -> None: ...
+
+    @dg.asset(
+        key=GUESSES,
+        deps=[PLAN, dg.AssetDep(SERVED, partition_mapping=before)],
+        partitions_def=DAYS,
+        automation_condition=any_partition(earlier=[SERVED]),
+    )
+    def guesses() -> None: ...
+
+    specs = [dg.AssetSpec(key, partitions_def=DAYS) for key in (GOLD, PLAN)]
+    ticks.definitions = dg.Definitions([*specs, served, guesses])
+    for key in (GOLD, PLAN, SERVED, GUESSES):
+        for day in ("2013-01-10", "2013-01-11", "2013-01-12"):
+            ticks.written(key, day)
+    assert ticks.requested(of=(SERVED, GUESSES)) == set()
+    return ticks
+
+
+@pytest.mark.parametrize("plan_too", [False, True], ids=["the day before", "the day before and its own plan"])
+def test_a_corrected_day_makes_the_guesses_of_the_next_day_again_once(guessing: Ticks, plan_too: bool) -> None:
+    of = (SERVED, GUESSES)
+    guessing.written(GOLD, "2013-01-10")
+    if plan_too:
+        guessing.written(PLAN, "2013-01-11")
+    assert guessing.requested(of=of) == {("served", "2013-01-10")}
+    guessing.written(SERVED, "2013-01-10")
+    assert guessing.requested(of=of) == {("guesses", "2013-01-11")}
+    guessing.written(GUESSES, "2013-01-11")
+    assert guessing.requested(of=of) == set()
+
+
 # --- what a tick costs
 
 
