@@ -44,6 +44,7 @@ from orchestrator.alerts import (
     split_next,
 )
 from orchestrator.history import FINISHED
+from orchestrator.living import fail_gone
 
 MEMORY = "assay/alerts"
 # Of each kind a tick; the rest waits for the next one.
@@ -63,6 +64,8 @@ def alerts_sensor(settings: Settings) -> dg.SensorDefinition:
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         began, now, instance = time.monotonic(), time.time(), context.instance
+        for run_id in fail_gone(instance):
+            context.log.warning(f"run {run_id} was under way in a process that is gone: marked as failed")
         newest = instance.event_log_storage.get_maximum_record_id() or 0
         memory = recall(instance)
         if memory is None:

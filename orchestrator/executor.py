@@ -1,4 +1,4 @@
-"""The executor: Dagster's in-process one, which refuses two runs that nobody means.
+"""The executor: Dagster's in-process one, which refuses two runs that nobody means, and ends those that were killed.
 
 Belongs here: what no run may be, whoever starts it. Does not belong here: what a person's own command line can say more
 about (cli/selecting.py). One process, as a step of its own process costs 2.5 s on two cores, and the work is done by the
@@ -14,13 +14,14 @@ from typing import Any, cast
 import dagster as dg
 
 from foundation.errors import AssayError
+from orchestrator.living import fail_gone, mark
 from orchestrator.sensors import RANGE_END, RANGE_START
 
 WHOLE_GRAPH = "__ASSET_JOB"
 
 
 class RefusingExecutor(dg.Executor):
-    """Another executor's work, but for runs of the whole graph and of backward ranges."""
+    """Another executor's work, but for runs of the whole graph and of backward ranges; a run that was killed is over first."""
 
     def __init__(self, executor: dg.Executor) -> None:
         self._executor = executor
@@ -49,6 +50,8 @@ class RefusingExecutor(dg.Executor):
                 f"The range {start}...{end} ends before it begins, so it has no partition",
                 f"write it as --partition-range {end}...{start}",
             )
+        fail_gone(plan_context.instance)  # or this run would wait for their places in the pools
+        mark(plan_context.instance, run.run_id)
         yield from self._executor.execute(plan_context, execution_plan)
 
 

@@ -4,7 +4,6 @@ Belongs here: executing a selection for some days and telling what happened. Doe
 how it is printed. A run is recorded in the home's Dagster instance, where the UI shows it.
 """
 
-import os
 import re
 import uuid
 from collections.abc import Callable, Sequence
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-import psutil
-
 from foundation.settings import PROJECT
 from orchestrator.sensors import RANGE_END, RANGE_START
 
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
     import dagster as dg
 
 POLL_SECONDS = 0.3
-PROCESS_TAG = "assay/process"
 OURS = "foundation.errors.AssayError: "
 
 
@@ -55,12 +51,14 @@ def execute(
     """
     import dagster as dg
 
+    from orchestrator.living import fail_gone, mark
+
     job = definitions.resolve_implicit_global_asset_job_def()
     keys = [dg.AssetKey.from_user_string(asset) for asset in assets]
-    tags = {PROCESS_TAG: str(os.getpid())}
-    if days is not None:
-        tags |= {RANGE_START: str(days[0]), RANGE_END: str(days[1])}
+    tags = {RANGE_START: str(days[0]), RANGE_END: str(days[1])} if days is not None else {}
     run_id = str(uuid.uuid4())
+    fail_gone(instance)
+    mark(instance, run_id)  # `execute_in_process` has an executor of its own, which does not
 
     def run() -> bool:
         return job.execute_in_process(
@@ -86,17 +84,6 @@ def execute(
                 break
         success = future.result()
     return report_of(instance, run_id, success)
-
-
-def fail_abandoned(instance: "dg.DagsterInstance") -> None:
-    """Marks runs whose process is gone as failed: automation would wait for them forever."""
-    import dagster as dg
-
-    under_way = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
-    for run in instance.get_runs(under_way):
-        process = run.tags.get(PROCESS_TAG)
-        if process and not psutil.pid_exists(int(process)):
-            instance.report_run_failed(run, "Its process ended before it did. Run the same command again.")
 
 
 def _finished_within(future: object, seconds: float) -> bool:

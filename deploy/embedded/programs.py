@@ -405,7 +405,7 @@ concurrency:
   runs: {max_concurrent_runs: 2}
   # One writer a table: a pool is a table.
   pools: {granularity: op, default_limit: 1}
-run_monitoring: {enabled: true, start_timeout_seconds: 300}
+run_monitoring: {enabled: true, start_timeout_seconds: 300, free_slots_after_run_end_seconds: 60}
 sensors: {use_threads: true, num_workers: 2}
 schedules: {use_threads: true, num_workers: 1}
 auto_materialize: {use_threads: true, num_workers: 1}

@@ -28,7 +28,7 @@ from orchestrator.cli.engines import ask_warehouse, count
 from orchestrator.cli.platform import print_addresses, start
 from orchestrator.dbt_environment import dbt_environment
 from orchestrator.manifests import compiled_analyses
-from orchestrator.runs import RunReport, execute, fail_abandoned
+from orchestrator.runs import RunReport, execute
 from orchestrator.sensors import COMMAND_LOCK
 
 FIRST_DAY = date(2013, 1, 1)
@@ -186,7 +186,6 @@ def _run(
         from orchestrator.definitions import defs
 
         with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-            fail_abandoned(instance)
             report = execute(defs, instance, assets, days, lambda step: status.update(_readable(step)), partition)
     for step, seconds in report.seconds.items():
         failed = step in report.failures
