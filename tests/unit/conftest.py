@@ -1,5 +1,9 @@
-"""What every unit test gets: an environment and a home that are nobody's; dbt's manifests, built once."""
+"""What every unit test gets: an environment and a home that are nobody's; dbt's manifests, built once.
 
+And a process that does nothing twice: what libraries load again for each instance of Dagster is most of a small test.
+"""
+
+import gc
 import json
 import os
 import sys
@@ -23,6 +27,32 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("assay", deadline=None, database=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("assay")
 PORTS = {"spark": 20001, "trino": 20002, "clickhouse": 20003, "mlflow": 20004, "dagster": 20005, "dagster-code": 20006}
+
+
+def pytest_collection_finish() -> None:
+    """Now all modules are imported: garbage collection need not look at them again."""
+    gc.collect()
+    gc.freeze()
+    if "dagster" in sys.modules:
+        _load_migrations_once()
+
+
+def _load_migrations_once() -> None:
+    """For each storage of each instance Dagster reads all its migrations, 90 Python files, to know the newest: 0.08 s of CPU
+    an instance in memory, 0.3 s one on disk."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    load_migrations = ScriptDirectory.from_config
+    loaded: dict[tuple[str | None, ...], ScriptDirectory] = {}
+
+    def from_config(config: Config) -> ScriptDirectory:
+        key = (config.config_file_name and str(config.config_file_name), config.get_main_option("script_location"))
+        if key not in loaded:
+            loaded[key] = load_migrations(config)
+        return loaded[key]
+
+    ScriptDirectory.from_config = from_config  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.fixture(autouse=True)
