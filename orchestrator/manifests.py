@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ def manifest_file(settings: Settings, target: str) -> Path:
     if not file.exists():
         raise AssayError(f"dbt's manifest for {target} is missing from {file.parent}", "run ./assay up")
     return file
+
+
+def read_manifest(settings: Settings, target: str) -> Mapping[str, Any]:
+    """What is in a target's manifest. To load the graph is to ask for it several times; it is read again when it was built
+    again.
+
+    Raises:
+        AssayError: it was never built.
+    """
+    file = manifest_file(settings, target)
+    stat = file.stat()
+    return _read(file, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=len(TARGETS))
+def _read(file: Path, mtime_ns: int, size: int) -> Mapping[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def why_unrendered(settings: Settings, target: str) -> str:
