@@ -4,12 +4,14 @@ And a process that does nothing twice: what libraries load again for each instan
 """
 
 import gc
+
+gc.disable()  # until the tests begin
+
 import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +32,10 @@ PORTS = {"spark": 20001, "trino": 20002, "clickhouse": 20003, "mlflow": 20004, "
 
 
 def pytest_collection_finish() -> None:
-    """Now nearly all modules are imported: garbage collection need not look at them again, nor every 700 objects."""
-    gc.collect()
+    """Now nearly all modules are imported: garbage collection need not look at them, nor every 700 objects."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
     if "dagster" in sys.modules:
         _load_migrations_once()
 
@@ -80,7 +82,7 @@ def contract(tmp_path: Path) -> Contract:
 @pytest.fixture(scope="session")
 def set_up(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A home that was set up: it has addresses (where nobody listens) and dbt's manifests of both targets."""
-    from orchestrator.manifests import TARGETS, build
+    from orchestrator import manifests
 
     home = tmp_path_factory.mktemp("set_up")
     (home / "services").mkdir()
@@ -90,9 +92,22 @@ def set_up(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         for name in [name for name in os.environ if name.startswith(VARIABLES)]:
             patch.delenv(name)
         settings = load(home)
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda target: build(settings, target), TARGETS))
+        patch.setattr(manifests, "_dbt", _dbt_in_this_process)
+        for target in manifests.TARGETS:
+            manifests.build(settings, target)
     return settings
+
+
+def _dbt_in_this_process(words: Sequence[str], variables: Mapping[str, str]) -> None:
+    """What set-up does in a process a target, which spends 3 s of CPU on imports that the tests need anyway."""
+    from dbt.cli.main import dbtRunner
+
+    from orchestrator.dbt_environment import environment_of
+    from orchestrator.manifests import DBT_PROJECT
+
+    with environment_of(variables):
+        done = dbtRunner().invoke(["--no-use-colors", "--quiet", *words, "--project-dir", str(DBT_PROJECT)])
+    assert done.success, done.exception
 
 
 @pytest.fixture(scope="session")

@@ -91,12 +91,17 @@ def _event(entry: dg.EventLogEntry) -> dg.DagsterEvent:
     return entry.get_dagster_event()
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """What Dagster's own log keeps of the range, written one by one."""
+    with instance_of(tmp_path_factory.mktemp("expected") / "single", batched=False) as instance:
+        return kept(instance, run_range(instance))
+
+
 @pytest.mark.parametrize("reader_is_batched", [True, False])
 def test_a_range_written_at_once_is_what_one_by_one_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader_is_batched: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: list[object], reader_is_batched: bool
 ) -> None:
-    with instance_of(tmp_path / "single", batched=False) as instance:
-        expected = kept(instance, run_range(instance))
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "3")  # a batch and a rest
     with instance_of(tmp_path / "batched", batched=True) as instance:
         assert isinstance(instance.event_log_storage, BatchedSqliteEventLog)
