@@ -208,7 +208,8 @@ def test_our_command_refuses_before_dagster_runs_and_else_is_dagster(
                 code = run()
             except SystemExit as ended:
                 code = int(ended.code or 0)
-        return code, *capfd.readouterr()
+        printed = capfd.readouterr()
+        return code, printed.out, printed.err
 
     code, _, said = typed("materialize", "--select", 'maintenance/logs,key:"maintenance/logz"')
     assert code == 1
