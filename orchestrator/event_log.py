@@ -44,10 +44,12 @@ class BatchedSqliteEventLog(SqliteEventLogStorage):
         file, index = Path(engine.url.database or ""), Path(self.path_for_shard(INDEX_SHARD_NAME))
         if _revision(file):
             return
-        if file.exists() or file == index or not _revision(index):
-            super()._initdb(engine, for_index_shard)
-        else:
-            _copy_tables(index, file)
+        if not file.exists() and file != index and _revision(index):
+            # Not every file system has hard links.
+            with suppress(OSError):
+                _copy_tables(index, file)
+                return
+        super()._initdb(engine, for_index_shard)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Stores the events of one run as `store_event` would one after the other, in one transaction a database: the run's

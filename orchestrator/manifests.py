@@ -191,7 +191,7 @@ def run_dir(settings: Settings, target: str, run_id: str) -> Path:
 def _dbt(words: Sequence[str], variables: Mapping[str, str]) -> None:
     dbt = f"import gc; gc.set_threshold(*{FEW_COLLECTIONS}); from dbt.cli.main import cli; cli(prog_name='dbt')"
     done = subprocess.run(
-        [sys.executable, "-c", dbt, "--no-use-colors", "--quiet", *words, "--project-dir", DBT_PROJECT],
+        [sys.executable, "-P", "-c", dbt, "--no-use-colors", "--quiet", *words, "--project-dir", DBT_PROJECT],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
