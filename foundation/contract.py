@@ -169,6 +169,10 @@ class Contract:
         return tuple(column.name for column in self.columns if column.key)
 
 
+# libyaml, where PyYAML was built with it: five times as fast, and every command reads all contracts.
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def load_contract(file: Path) -> Contract:
     """Reads one contract.
 
@@ -176,7 +180,7 @@ def load_contract(file: Path) -> Contract:
         AssayError: naming file, column and what to write instead.
     """
     try:
-        document = OpenDataContractStandard.from_string(file.read_text(encoding="utf-8"))
+        document = OpenDataContractStandard(**yaml.load(file.read_text(encoding="utf-8"), YAML))  # noqa: S506
     except TypeError as error:
         raise AssayError(
             f"{file.name} is empty, or no mapping", "write a contract; docs/engineer.md says what stands in one"

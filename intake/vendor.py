@@ -53,15 +53,18 @@ def _rows(name: str) -> Iterator[Row]:
     file = Path(spec.submodule_search_locations[0]) / "data" / f"{name}.csv"
     packed = file.with_name(f"{file.name}.zip")  # flights are, the others are not
     with zipfile.ZipFile(packed).open(file.name) if packed.exists() else file.open("rb") as raw:
-        for row in csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline="")):
-            yield {name: "" if value == GAP else value for name, value in row.items()}
+        # Not csv's reader and writer of dicts: a year is 850,000 rows, and they take 1.5 s more.
+        rows = csv.reader(io.TextIOWrapper(raw, encoding="utf-8", newline=""))
+        names = next(rows)
+        for values in rows:
+            yield dict(zip(names, ["" if value == GAP else value for value in values], strict=True))
 
 
 def _by_day(name: str, day_column: str) -> dict[date, list[Row]]:
     days: defaultdict[date, list[Row]] = defaultdict(list)
     for row in _rows(name):
         day = date(int(row.pop("year")), int(row.pop("month")), int(row.pop("day")))
-        days[day].append({day_column: day.isoformat()} | row)
+        days[day].append({day_column: day.isoformat(), **row})
     return dict(days)
 
 
@@ -179,9 +182,9 @@ def _another(value: str, by: int) -> str:
 def _packed(contract: Contract, rows: Iterable[Row]) -> bytes:
     text = io.StringIO()
     names = [column.name for column in contract.received]
-    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([*map(row.get, names)] for row in rows)
     # mtime=0: the same rows are the same bytes.
     return gzip.compress(text.getvalue().encode(), compresslevel=6, mtime=0)
 

@@ -100,10 +100,16 @@ def snapshots(pins: Iterable[Pin]) -> str:
 
 
 @contextmanager
-def environment_of(variables: Mapping[str, str]) -> Iterator[None]:
-    """These variables for a while, for dbt in this process or one started within, which take them from nowhere else."""
+def environment_of(variables: Mapping[str, str], without: Iterable[str] = ()) -> Iterator[None]:
+    """These variables for a while, for dbt in this process or one started within, which take them from nowhere else.
+
+    Args:
+        without: names that are not set for that while.
+    """
     before = dict(os.environ)
     os.environ.update(variables)
+    for name in without:
+        os.environ.pop(name, None)
     try:
         yield
     finally:

@@ -5,6 +5,11 @@ Belongs here: which assets, sensors and resources there are. Does not belong her
     dagster asset materialize -m orchestrator.definitions --select silver/<feed> --partition 2013-06-01
 """
 
+import gc
+
+# What loading makes stays, and to look for garbage in it again and again took a sixth of it: 1 of 6 s of CPU.
+gc.disable()
+
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -72,3 +77,5 @@ def build_definitions(
 
 
 defs = build_definitions(load())
+gc.freeze()
+gc.enable()

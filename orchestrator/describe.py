@@ -23,7 +23,7 @@ from orchestrator import meaning
 from orchestrator.dbt_sources import write_feed_sources
 from orchestrator.domain_lineage import domain_columns
 from orchestrator.lineage import Made, column_graph
-from orchestrator.manifests import TARGETS, asset_path, build, manifest_file, why_unrendered
+from orchestrator.manifests import TARGETS, asset_path, build, read_manifest, why_unrendered
 
 FORMAT = 1
 # A home that was set up, as far as dbt's profile looks: nobody listens there.
@@ -66,7 +66,7 @@ def describe(settings: Settings) -> dict[str, Any]:
         for layer in ("landing", "bronze", "quarantine", "silver"):
             known[f"{layer}/{contract.feed}"] |= _of_contract(contract, layer)
     for target in TARGETS:
-        manifest = json.loads(manifest_file(settings, target).read_text())
+        manifest = read_manifest(settings, target)
         for asset, said in _of_dbt(manifest):
             known[asset] |= said
     return {

@@ -27,7 +27,7 @@ from foundation.names import schema_prefix
 from foundation.settings import Settings
 from orchestrator import column_lineage
 from orchestrator.column_lineage import Reads, parents_of, plain_name, reads_of
-from orchestrator.manifests import TARGETS, asset_path, manifest_file
+from orchestrator.manifests import TARGETS, asset_path, read_manifest
 from spark_assets.tables import bronze_columns, quarantine_columns, silver_columns
 
 NEAR = 5
@@ -159,7 +159,7 @@ def column_graph(settings: Settings, domain: Iterable[Made]) -> Graph:
         AssayError: a manifest was never built.
     """
     contracts = load_contracts()
-    manifests = {target: json.loads(manifest_file(settings, target).read_text()) for target in TARGETS}
+    manifests = {target: read_manifest(settings, target) for target in TARGETS}
     known = {made.asset: made for contract in contracts.values() for made in of_contract(contract, contracts)}
     known |= {made.asset: made for made in domain}
     with _Memory(settings.dbt_target / f"{schema_prefix(settings.environment)}lineage.json") as memory:

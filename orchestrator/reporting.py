@@ -8,6 +8,8 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
+from datetime import time as time_of_day
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -195,11 +197,14 @@ def due_policy(contract: Contract) -> dg.FreshnessPolicy | None:
     if contract.days is None:
         days = contract.next_due.days if contract.next_due else 0
         return dg.FreshnessPolicy.time_window(fail_window=timedelta(days=days)) if days > 0 else None
-    due = contract.days.due
+    return _daily_deadline(contract.days.due.at, str(contract.days.due.zone))
+
+
+@cache
+def _daily_deadline(at: time_of_day, zone: str) -> dg.FreshnessPolicy:
+    # Dagster plays a thousand days of the clock to find the shortest, 15 ms, and every table of each feed has one.
     return dg.FreshnessPolicy.cron(
-        deadline_cron=f"{due.at.minute} {due.at.hour} * * *",
-        lower_bound_delta=timedelta(hours=22),
-        timezone=str(due.zone),
+        deadline_cron=f"{at.minute} {at.hour} * * *", lower_bound_delta=timedelta(hours=22), timezone=zone
     )
 
 

@@ -4,7 +4,6 @@ Belongs here: which table has one, on which state and days it is run, and the ev
 here: what is expected, counting and judging (quality).
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import dagster as dg
 from foundation.contract import Contract
 from foundation.settings import Settings
 from orchestrator.domain import domain_subjects
-from orchestrator.manifests import TARGETS, manifest_file
+from orchestrator.manifests import TARGETS, read_manifest
 from orchestrator.reporting import failure, report_checks
 from quality.profile import Subject
 from quality.suites import subject_of_feed, subject_of_model
@@ -44,7 +43,7 @@ def subjects(settings: Settings, contracts: Mapping[str, Contract]) -> dict[str,
     """
     found = [subject_of_feed(contract) for contract in contracts.values()]
     for target in TARGETS:
-        manifest = json.loads(manifest_file(settings, target).read_text())
+        manifest = read_manifest(settings, target)
         models = [name for name, node in manifest["nodes"].items() if node["resource_type"] == "model"]
         made = [subject_of_model(manifest, name, contracts) for name in models]
         found += [subject for subject in made if subject is not None]

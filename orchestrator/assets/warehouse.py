@@ -25,7 +25,7 @@ from orchestrator.dbt_environment import dbt_environment, environment_of
 from orchestrator.dbt_events import events
 from orchestrator.dbt_graph import DAILY, VIEW, LakeTranslator, daily_keys, exposure_specs
 from orchestrator.gates import shut_days
-from orchestrator.manifests import DBT_PROJECT, TARGETS, manifest_file, run_dir
+from orchestrator.manifests import DBT_PROJECT, TARGETS, read_manifest, run_dir
 from orchestrator.partitions import consecutive, run_days
 from orchestrator.reporting import failure
 
@@ -58,7 +58,7 @@ def dbt_assets_of(
     settings: Settings, contracts: Mapping[str, Contract], partitions: dg.PartitionsDefinition
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """Both targets' models, seeds and snapshots, and the exposures of their tables."""
-    manifests = {target: json.loads(manifest_file(settings, target).read_text()) for target in TARGETS}
+    manifests = {target: read_manifest(settings, target) for target in TARGETS}
     daily = daily_keys(manifests.values(), contracts)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for target, manifest in manifests.items():

@@ -7,6 +7,7 @@ dbt runs in this process, so that one import and one reading of the project serv
 """
 
 import difflib
+import gc
 import json
 import logging
 import os
@@ -26,9 +27,9 @@ from foundation.names import schema_prefix
 from foundation.settings import Settings
 from orchestrator.cli.arguments import day_of
 from orchestrator.cli.engines import AWAY
-from orchestrator.dbt_environment import own_environment, own_pins, pins_now, shared_environment
+from orchestrator.dbt_environment import environment_of, own_environment, own_pins, pins_now, shared_environment
 from orchestrator.dbt_errors import place, places, sent_statement, summary
-from orchestrator.manifests import DBT_PROJECT, TARGETS, build, manifest_dir
+from orchestrator.manifests import DBT_PROJECT, FEW_COLLECTIONS, TARGETS, build, manifest_dir
 from orchestrator.selection import WORD, Graph, across
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def run_dbt(settings: Settings, console: Console, arguments: Sequence[str]) -> i
         console.print(HELP, markup=False)
         return subprocess.run([Path(sys.executable).parent / "dbt", *arguments]).returncode
     words, shared, days, rows = own_options(arguments)
+    gc.set_threshold(*FEW_COLLECTIONS)
     call = DbtCall(settings, shared)
     os.environ.update(call.variables() | days)
     if words[0] == "docs":
@@ -146,6 +148,7 @@ class DbtCall:
         self.shared = shared
         self.writes = settings if shared else settings.model_copy(update={"environment": settings.analyst})
         self._manifests: dict[str, Manifest] = {}
+        self._selected: dict[tuple[str, str], list[str]] = {}
 
     def variables(self) -> dict[str, str]:
         """What dbt reads from its environment on both engines."""
@@ -207,12 +210,19 @@ class DbtCall:
 
     def selected(self, target: str, word: str) -> list[str]:
         """The nodes that one word of a selection names on an engine."""
+        if (target, word) not in self._selected:
+            self._selected[target, word] = self._listed(target, word)
+        return self._selected[target, word]
+
+    def _listed(self, target: str, word: str) -> list[str]:
         manifest = self.manifest(target)
         named = [node.unique_id for node in manifest.nodes.values() if node.name == word]
         if named:
             return named
         listing = ["--log-level", "none", "ls", "--select", word, "--output", "json", "--output-keys", "unique_id"]
-        return [json.loads(line)["unique_id"] for line in self.invoke(target, listing).result or ()]  # pyright: ignore
+        # Where nodes are read from is no part of what they are, and to read both engines' shared manifest takes 0.2 s.
+        with environment_of({}, without=["DBT_DEFER_STATE"]):
+            return [json.loads(line)["unique_id"] for line in self.invoke(target, listing).result or ()]  # pyright: ignore
 
     def _show(self, target: str, done: "dbtRunnerResult", rows: int) -> None:
         for result in getattr(done.result, "results", ()):

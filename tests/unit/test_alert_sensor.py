@@ -33,6 +33,7 @@ from orchestrator.cli.alerts import finding, print_alerts, send_test
 from spark_assets import publish
 from spark_assets.classify import ACCEPTED, DUPLICATE, QUARANTINED, SUPERSEDED
 from spark_assets.publish import PartOutcome, SilverWrite
+from tests.unit.homes import dagster_home
 
 SECRET = "hunter2secret"
 OWNER = "team:operations"
@@ -203,16 +204,10 @@ def watch(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> Iterator[Watch]:
     """On Dagster's log in memory; `ON_A_HOME` on that of a home, a database a run."""
-    home = tmp_path / "home" / "dagster"
-    home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text(
-        "telemetry: {enabled: false}\nevent_log_storage: {module: orchestrator.event_log, class: BatchedSqliteEventLog, "
-        f'config: {{base_dir: "{home}/history/runs"}}}}\n'
-    )
     with (
         dg.DagsterInstance.ephemeral()
         if getattr(request, "param", None) is None
-        else dg.DagsterInstance.from_config(str(home)) as instance
+        else dg.DagsterInstance.from_config(str(dagster_home(tmp_path / "home" / "dagster"))) as instance
     ):
         yield Watch(instance, monkeypatch, caplog)
 

@@ -1,11 +1,15 @@
 """The batched event log keeps what Dagster's own keeps, and each reads what the other wrote."""
 
+import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from alembic.script import ScriptDirectory
 
 from orchestrator.event_log import BatchedSqliteEventLog
 from orchestrator.reporting import report_check
@@ -87,12 +91,17 @@ def _event(entry: dg.EventLogEntry) -> dg.DagsterEvent:
     return entry.get_dagster_event()
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """What Dagster's own log keeps of the range, written one by one."""
+    with instance_of(tmp_path_factory.mktemp("expected") / "single", batched=False) as instance:
+        return kept(instance, run_range(instance))
+
+
 @pytest.mark.parametrize("reader_is_batched", [True, False])
 def test_a_range_written_at_once_is_what_one_by_one_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader_is_batched: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: list[object], reader_is_batched: bool
 ) -> None:
-    with instance_of(tmp_path / "single", batched=False) as instance:
-        expected = kept(instance, run_range(instance))
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "3")  # a batch and a rest
     with instance_of(tmp_path / "batched", batched=True) as instance:
         assert isinstance(instance.event_log_storage, BatchedSqliteEventLog)
@@ -135,3 +144,52 @@ def test_a_check_of_a_range_fails_for_its_bad_day_alone(tmp_path: Path, monkeypa
         "FAILED": [BAD],
         "SUCCEEDED": ["2013-01-02", "2013-01-03", "2013-01-05", "2013-01-06"],
     }
+
+
+def tables(file: Path) -> list[object]:
+    """What a database is made of, its revision and its journal."""
+    with closing(sqlite3.connect(file)) as connection:
+        made = connection.execute("select type, name, tbl_name, sql from sqlite_master order by type, name").fetchall()
+        return [made, *connection.execute("select version_num from alembic_version, pragma_journal_mode").fetchall()]
+
+
+def store(instance: dg.DagsterInstance, run_id: str, said: str) -> None:
+    instance.event_log_storage.store_event(
+        dg.EventLogEntry(error_info=None, level=20, user_message=said, run_id=run_id, timestamp=0.0)
+    )
+
+
+def test_a_runs_file_is_made_as_dagster_makes_it(tmp_path: Path) -> None:
+    for name, batched in (("single", False), ("batched", True)):
+        with instance_of(tmp_path / name, batched) as instance:
+            store(instance, "run", "hello")
+    single, batched = (tmp_path / name / "history" / "runs" / "run.db" for name in ("single", "batched"))
+    assert tables(batched) == tables(single)
+    assert len(tables(single)) == 2
+
+
+def test_to_begin_or_open_a_runs_file_loads_no_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with instance_of(tmp_path / "home", batched=True) as instance, monkeypatch.context() as patch:
+        patch.delattr(ScriptDirectory, "from_config")
+        store(instance, "run", "hello")
+        base = str(tmp_path / "home" / "history" / "runs")
+        assert [entry.user_message for entry in BatchedSqliteEventLog(base).get_logs_for_run("run")] == ["hello"]
+
+
+def test_a_file_that_was_begun_without_tables_gets_them(tmp_path: Path) -> None:
+    with instance_of(tmp_path / "home", batched=True) as instance:
+        (tmp_path / "home" / "history" / "runs" / "run.db").touch()
+        store(instance, "run", "hello")
+        assert len(instance.all_logs("run")) == 1
+
+
+def test_of_a_run_that_many_begin_at_once_no_event_is_lost(tmp_path: Path) -> None:
+    with instance_of(tmp_path / "home", batched=True):
+        pass
+    base = tmp_path / "home" / "history" / "runs"
+    logs = [BatchedSqliteEventLog(str(base)) for _ in range(8)]
+    with ThreadPoolExecutor(len(logs)) as pool:
+        entry = dg.EventLogEntry(error_info=None, level=20, user_message="", run_id="run", timestamp=0.0)
+        list(pool.map(lambda log: log.store_event(entry), logs))
+    assert len(logs[0].get_logs_for_run("run")) == len(logs)
+    assert {file.name.partition("-")[0] for file in base.iterdir()} == {"index.db", "run.db"}

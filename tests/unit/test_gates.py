@@ -13,6 +13,7 @@ from orchestrator.gates import BUILT_WITHOUT, built_without_check, shut_days
 from orchestrator.partitions import run_days
 from orchestrator.reporting import report_check, report_parts
 from orchestrator.sensors import RANGE_END, RANGE_START
+from tests.unit.homes import dagster_home
 
 DAYS = dg.DailyPartitionsDefinition("2013-01-01", end_date="2013-03-01")
 MONTHS = dg.MonthlyPartitionsDefinition("2013-01-01", end_date="2013-03-01")
@@ -97,18 +98,24 @@ class Home:
         return found.passed, found.description or ""
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    """Days of Silver of which one is bad."""
+@pytest.fixture(scope="module")
+def bad_day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with days of Silver of which one is bad."""
+    folder = dagster_home(tmp_path_factory.mktemp("bad_day"))
     WRONG.clear()
-    UNREADABLE.clear()
-    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        made = Home(instance)
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
         UNREADABLE.add(date.fromisoformat(BAD))
-        assert "is unreadable" in made.run(SILVER)
+        assert "is unreadable" in Home(instance).run(SILVER)
         UNREADABLE.clear()
-        yield made
+    return folder
+
+
+@pytest.fixture
+def home(bad_day: Path, tmp_path: Path) -> Iterator[Home]:
+    """A copy of it, where the day can be read by now."""
+    WRONG.clear()
+    with dg.DagsterInstance.from_config(str(dagster_home(tmp_path / "home", like=bad_day))) as instance:
+        yield Home(instance)
 
 
 def test_in_a_later_run_the_day_is_left_out_and_named_and_its_neighbours_are_built(home: Home) -> None:

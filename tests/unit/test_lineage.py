@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -399,6 +400,7 @@ def test_a_project_that_cannot_be_rendered_still_has_a_manifest(
 
     def dbt(words: list[str], variables: dict[str, str]) -> None:
         called.append(words[0])
+        Path(variables["DBT_TARGET_PATH"], "manifest.json").write_text("{}")
         if words[0] == "compile":
             raise AssayError("a model asks the engine", "wait")
 
@@ -410,3 +412,25 @@ def test_a_project_that_cannot_be_rendered_still_has_a_manifest(
     assert called == ["compile", "parse"]
     assert manifests.is_current(settings, "trino")
     assert manifests.why_unrendered(settings, "trino") == "a model asks the engine"
+
+
+def test_a_project_that_cannot_be_parsed_is_read_once(
+    set_up: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+
+    def dbt(words: list[str], variables: dict[str, str]) -> None:
+        called.append(words[0])
+        raise AssayError("a model is wrong", "correct it")
+
+    monkeypatch.setattr(manifests, "_dbt", dbt)
+    monkeypatch.setattr(manifests, "exports", lambda _: {})
+    settings = set_up.model_copy(update={"home": tmp_path})
+    old = manifests.manifest_dir(settings, "trino") / "manifest.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    os.utime(old, (0, 0))
+    with pytest.raises(AssayError, match="a model is wrong"):
+        manifests.build(settings, "trino")
+    assert called == ["compile"]
+    assert not manifests.is_current(settings, "trino")

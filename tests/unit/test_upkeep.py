@@ -31,6 +31,7 @@ from spark_assets.maintenance import expirable
 from spark_assets.pins import named_files
 from spark_assets.rollback import last_rollback
 from tests.unit.feeds import csv_bytes, put
+from tests.unit.homes import dagster_home
 
 RUNS = 1000
 DAY = 86_400
@@ -134,9 +135,7 @@ class History:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-        self.folder = folder
+        self.folder = dagster_home(folder, prints=True)
         self.run_ids = [str(uuid.UUID(int=number + 1)) for number in range(RUNS)]
         self.instance = dg.DagsterInstance.from_config(str(folder))
         self._run(18)

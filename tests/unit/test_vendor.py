@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import os
 import re
 from collections import Counter
@@ -48,8 +49,13 @@ def days(feed: str) -> list[date]:
 
 
 def sent(file: Path) -> list[dict[str, str]]:
-    with gzip.open(file, "rt", encoding="utf-8", newline="") as text:
-        return list(csv.DictReader(text))
+    names, *rows = values(file)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def values(file: Path) -> list[list[str]]:
+    """The header and the rows of a file, for those who read a year."""
+    return list(csv.reader(io.StringIO(gzip.decompress(file.read_bytes()).decode(), newline="")))
 
 
 def test_the_year_has_the_published_flights() -> None:
@@ -88,17 +94,18 @@ def test_the_landed_year_has_the_published_flights(year: Path) -> None:
     origins: Counter[str] = Counter()
     gaps: Counter[str] = Counter()
     for file in sorted((year / "flights").rglob("*.csv.gz")):
-        rows = sent(file)
-        assert {f"ds={row['flight_date']}" for row in rows} == {file.parent.name}
-        origins.update(row["origin"] for row in rows)
-        gaps.update(name for row in rows for name in ("dep_time", "arr_delay", "tailnum") if not row[name])
+        names, *rows = values(file)
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+        assert {f"ds={day}" for day in columns["flight_date"]} == {file.parent.name}
+        origins.update(columns["origin"])
+        gaps.update({name: columns[name].count("") for name in ("dep_time", "arr_delay", "tailnum")})
     assert origins == {"EWR": 120_835, "JFK": 111_279, "LGA": 104_662}
     assert origins.total() == 336_776
     assert gaps == {"dep_time": 8_255, "arr_delay": 9_430, "tailnum": 2_512}
 
 
 def test_the_landed_year_has_the_published_schedule(year: Path) -> None:
-    assert sum(len(sent(file)) for file in (year / "schedule").rglob("*.csv.gz")) == 336_776
+    assert sum(len(values(file)) - 1 for file in (year / "schedule").rglob("*.csv.gz")) == 336_776
 
 
 def test_the_landed_year_has_the_published_weather_and_each_hour_of_an_airport_once(year: Path) -> None:
