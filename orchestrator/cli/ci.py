@@ -50,7 +50,7 @@ STEPS: dict[str, tuple[Callable[[Step, DataRequest], None], str]] = {
     "lint": (_lint, "linters, types, import rules, contracts, generated files, workflows, production's configuration"),
     "unit": (_unit, "unit tests"),
     "data": (build_data, "builds what changed on real engines, for sampled days"),
-    "integration": (_integration, "commands and every engine on one stack; half an hour"),
+    "integration": (_integration, "commands and every engine on one stack; an hour"),
     "base": (build_base, "builds the sampled days of main that data compares with"),
 }
 USUAL = ("lint", "unit", "data")

@@ -31,7 +31,7 @@ BRANCH = "ci"
 # A model learns from whole months, which a sample of days has not; what rests on one is left out with it.
 LEFT_OUT = "models"
 KINDS = ["python", "-m", "orchestrator.cli.ci_data"]
-# `up` has built the home's manifests from the working tree; the base is made of its own commit's models.
+# The base is made of its own commit's models.
 MANIFESTS = (
     "from foundation.settings import load; from orchestrator.manifests import TARGETS, build; "
     "[build(load(), target) for target in TARGETS]"
@@ -111,7 +111,8 @@ def _engines(step: Step, request: DataRequest) -> Iterator[dict[str, str]]:
     environment = clean_environment() | {"ASSAY_HOME": str(request.home)}
     step.patience = request.patience
     try:
-        step.run(["./assay", "up", "--engines"], environment)
+        # The home's manifests are of the base's code, and stay so.
+        step.run(["./assay", "up", "--engines", "--no-manifests"], environment)
         yield environment
     finally:
         if not request.keep:

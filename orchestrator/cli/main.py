@@ -64,13 +64,19 @@ def up(
     engines: Annotated[
         bool, typer.Option("--engines", help="Only engines and MLflow: no UI, no sensors, no automation.")
     ] = False,
+    manifests: Annotated[
+        bool,
+        typer.Option(
+            "--manifests/--no-manifests", help="With --engines: build dbt's manifests if they are not current."
+        ),
+    ] = True,
 ) -> None:
     """Start the services of this home and wait until they answer."""
     from orchestrator.cli.platform import print_addresses, start
 
     settings = load()
     _refuse_in_branch(settings, "up")
-    start(settings, console, engines)
+    start(settings, console, engines, manifests)
     if not engines:
         print_addresses(settings, console)
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from deploy.embedded import doctor, programs, services
 from foundation.contract import load_contracts
+from foundation.errors import AssayError
 from foundation.settings import Settings
 from orchestrator.cli.alerts import finding as alerts_finding
 from orchestrator.cli.pausing import print_automation
@@ -23,8 +24,18 @@ from orchestrator.manifests import TARGETS, build, is_current
 NEED_MANIFESTS = ("dagster-code", "dagster-webserver", "dagster-daemon")
 
 
-def start(settings: Settings, console: Console, only_engines: bool = False) -> None:
-    """Everything up and ready, or the engines alone; the first time, runtimes are fetched and dbt's manifests built."""
+def start(settings: Settings, console: Console, only_engines: bool = False, manifests: bool = True) -> None:
+    """Everything up and ready, or the engines alone; the first time, runtimes are fetched and dbt's manifests built.
+
+    Args:
+        manifests: build those that are not current. Without, they stay as they are: of another tree, whose home this is.
+
+    Raises:
+        AssayError: the manifests shall stay as they are, and the services to be started need current ones; or one did not
+            come up.
+    """
+    if not (manifests or only_engines):
+        raise AssayError("The Dagster services load dbt's manifests as they start", "add --engines to --no-manifests")
     write_feed_sources(load_contracts())
     began = time.monotonic()
     with Progress(
@@ -45,7 +56,7 @@ def start(settings: Settings, console: Console, only_engines: bool = False) -> N
         def report(text: str) -> None:
             console.print(f"  {text}", markup=False)
 
-        stale = [target for target in TARGETS if not is_current(settings, target)]
+        stale = [target for target in TARGETS if manifests and not is_current(settings, target)]
         if stale or only_engines:
             engines = [name for name in programs.embedded(settings) if name not in NEED_MANIFESTS]
             services.up(settings, report, only=engines, progress=advance)

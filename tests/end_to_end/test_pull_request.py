@@ -18,6 +18,7 @@ from foundation.settings import PROJECT, Settings
 from orchestrator.cli.domain import SAMPLE
 from orchestrator.cli.engines import rows
 from orchestrator.cli.init import shipped
+from orchestrator.manifests import manifest_file
 from tests.conftest import SHELL, Assay
 
 MART = "warehouse/mart_on_time_by_carrier"
@@ -80,12 +81,13 @@ def test_a_model_that_builds_but_fails_its_test_is_red_with_the_reason_on_the_la
     model = tree / "dbt_project" / "models" / f"{MART.replace('/', '/marts/')}.sql"
     assert "toUInt32(count()) as flights" in model.read_text()
     model.write_text(model.read_text().replace("toUInt32(count()) as flights", "toUInt32(count() + 1) as flights"))
-    before = list(rows(base, "clickhouse", JANUARY))
+    before, manifest = list(rows(base, "clickhouse", JANUARY)), manifest_file(base, "clickhouse").read_bytes()
     done = pull_request(tree, base, tmp_path / "artifacts", *DAY)
     assert done.returncode == 1, done.stdout
     last = done.stdout.splitlines()[-30:]
     assert any("data failed: dagster asset materialize" in line for line in last)
     assert any("mart_on_time_by_carrier_adds_up" in line for line in last)
     assert list(rows(base, "clickhouse", JANUARY)) == before
+    assert manifest_file(base, "clickhouse").read_bytes() == manifest, "the base is of another tree"
     failing = tmp_path / "artifacts" / "failing_rows"
     assert (failing / "mart_on_time_by_carrier_adds_up.tsv").read_text().strip()

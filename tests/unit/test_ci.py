@@ -25,6 +25,7 @@ from orchestrator.cli import ci, ci_data
 from orchestrator.cli.ci_data import KINDS, DataRequest, kinds_of
 from orchestrator.cli.ci_step import REASON_LINES, Step, reason_of
 from orchestrator.cli.domain import SAMPLE
+from orchestrator.cli.platform import start
 from orchestrator.cli.testing import FILES, LINT
 from orchestrator.runs import report_of
 
@@ -329,10 +330,16 @@ def test_a_broken_contract_is_red_before_an_engine_starts(tree: Path, settings: 
     file = feeds[0]
     broken(file, "value: full", "value: sometimes")
     environment = {**os.environ, "PYTHONPATH": str(tree)}
-    command = [sys.executable, "-m", "orchestrator.cli", "up", "--engines"]
+    command = [sys.executable, "-m", "orchestrator.cli", "up", "--engines", "--no-manifests"]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert "sometimes" in reason_of(done.stderr)[0]
+    assert not settings.services_dir.exists()
+
+
+def test_what_loads_manifests_does_not_start_with_those_of_another_tree(settings: Settings) -> None:
+    with pytest.raises(AssayError, match="load dbt's manifests as they start"):
+        start(settings, Console(), manifests=False)
     assert not settings.services_dir.exists()
 
 
