@@ -68,5 +68,9 @@ def _fail_if_gone(instance: dg.DagsterInstance, file: Path) -> str | None:
 
 
 def _folder(instance: dg.DagsterInstance) -> Path | None:
-    """Where the marks of this machine are; None where runs are launched on others, whose launcher looks after them."""
-    return Path(instance.root_directory) / FOLDER if isinstance(instance.run_launcher, dg.DefaultRunLauncher) else None
+    """Where the marks of this machine are; None where runs are launched on others, whose launcher looks after them, and where
+    the instance ends with this process."""
+    # Its configuration is asked: to make the launcher of a cluster fails outside of the cluster.
+    launcher = instance.get_ref().run_launcher_data if instance.is_persistent else None
+    here = launcher is not None and launcher.class_name == dg.DefaultRunLauncher.__name__
+    return Path(instance.root_directory) / FOLDER if here else None

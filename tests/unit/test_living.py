@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from deploy.embedded import branches, programs
 from foundation.settings import PROJECT, Settings, branch_settings
@@ -104,6 +105,16 @@ def test_a_run_that_was_ended_from_outside_gives_its_place_back(instance: dg.Dag
     assert waits(instance, "another"), "Dagster itself frees it now: this may go"
     fail_gone(instance)
     assert not waits(instance, "another")
+
+
+def test_where_a_cluster_launches_runs_nothing_is_marked_and_no_cluster_is_asked(tmp_path: Path) -> None:
+    launcher = yaml.safe_load((PROJECT / "deploy" / "production" / "dagster.yaml").read_text())["run_launcher"]
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}, "run_launcher": launcher}))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        mark(instance, instance.create_run_for_job(nothing, status=STARTED).run_id)
+        assert fail_gone(instance) == []
+        assert [one.status for one in instance.get_runs()] == [STARTED]
+    assert not (tmp_path / FOLDER).exists()
 
 
 def test_a_branch_that_is_made_while_its_base_builds_does_not_wait_for_that(
