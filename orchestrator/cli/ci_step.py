@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -86,7 +87,8 @@ class Step:
         output, errors = [COLOURS.sub("", log.read_text(errors="replace")) for log in logs]
         if code is None:
             said = f"It did not end in {(self.patience or 0) / 60:g} minutes, and was ended. It stood in:"
-            raise Red(shown, [said, *stood_in(errors)], [log for log in logs if log.stat().st_size])
+            then = "Next: mend what it waits for, or give it longer: ./assay ci data --patience <minutes>"
+            raise Red(shown, [said, *stood_in(errors), then], [log for log in logs if log.stat().st_size])
         if code:
             reason = (explain and explain(output)) or reason_of(f"{output}\n{errors}")
             raise Red(shown, reason, [log for log in logs if log.stat().st_size])
@@ -101,14 +103,12 @@ class Step:
             try:
                 return process.wait(self.patience)
             except subprocess.TimeoutExpired:
-                # The command before those that it started, or it would go on without them.
-                family = [it := psutil.Process(process.pid), *it.children(recursive=True)]
-                for member in family:
-                    if member.is_running():  # and the process that had this id
+                # One after the other, the command first: they may write to one file, and its stack is the one that is shown.
+                for member in [it := psutil.Process(process.pid), *it.children(recursive=True)]:
+                    with suppress(psutil.NoSuchProcess):  # it ended meanwhile
                         member.send_signal(signal.SIGABRT)
-                _, alive = psutil.wait_procs(family, timeout=10)
-                for member in alive:
-                    member.kill()
+                        if psutil.wait_procs([member], timeout=10)[1]:
+                            member.kill()
                 return None
             except BaseException:  # as `subprocess.run` has it: nothing is left behind by who interrupts
                 process.kill()

@@ -108,6 +108,7 @@ def test_a_command_that_does_not_end_is_red_with_where_it_stood_and_leaves_no_ch
     reasons = said[said.index("data failed") :]
     assert "It did not end in 0.05 minutes" in reasons
     assert re.search(r"waits.py., line 3 in wait_for_nobody", reasons)
+    assert "Next: mend what it waits for" in reasons
     [child] = re.findall(r"asking (\d+)", reasons)
     assert not psutil.pid_exists(int(child))
 
